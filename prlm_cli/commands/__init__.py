@@ -1,0 +1,1 @@
+"""One file per subcommand: flags in, one call of the pipeline, print."""

@@ -1,0 +1,90 @@
+"""`config_flags`: flags for settings, each declared once, in the settings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from prlm_cli.core import settings
+from prlm_cli.core.settings import Config
+
+_LAYERS: dict[str, tuple[Any, Any]] = {
+    "preset": (str, typer.Option("--preset", help=f"Starting point: {' or '.join(settings.PRESETS)}.")),
+    "config_file": (Path | None, typer.Option("--config", help="Configuration file, TOML.")),
+    "assignments": (list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set section.key=value; repeatable.")),
+}
+_LAYER_DEFAULTS: dict[str, Any] = {"preset": "default", "config_file": None, "assignments": []}
+
+
+def config_flags(**flags: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator that gives a command flags for settings; the command takes one `config`.
+
+    Every command so decorated also takes --preset, --config and --set.
+
+    Args:
+        flags: Parameter name -> "section.key", for example `num_generations="policy.num_generations"`. The flag is the name
+            with hyphens, `k` is -k. None given leaves the value of the weaker layers.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        def wrapper(**arguments: Any) -> None:
+            layers = {name: arguments.pop(name) for name in _LAYERS}
+            given = {key: arguments.pop(name) for name, key in flags.items()}
+            command(**arguments, config=settings.resolve(**layers, flags=given))
+
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "config"]
+        added = [_flag(name, key) for name, key in flags.items()]
+        added += [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=_LAYER_DEFAULTS[name], annotation=Annotated[kind]
+            )
+            for name, kind in _LAYERS.items()
+        ]
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + added
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+        wrapper.__doc__ = command.__doc__
+        wrapper.__name__ = command.__name__
+        return wrapper
+
+    return decorate
+
+
+def _flag(name: str, key: str) -> inspect.Parameter:
+    field = settings.describe(key)
+    names = ["-k"] if name == "k" else [f"--{name.replace('_', '-')}"]
+    kind = _plain_type(field.annotation)
+    if kind is bool:
+        names = [f"{names[0]}/--no-{name.replace('_', '-')}"]
+    choices = "|".join(str(choice) for choice in _choices(field.annotation))
+    option = typer.Option(*names, help=field.description, metavar=choices or None, show_default=_shown(field.default))
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    return (
+        get_args(annotation)
+        if getattr(annotation, "__origin__", None) is not None and str(annotation).startswith("typing.Literal")
+        else ()
+    )
+
+
+def _plain_type(annotation: Any) -> Any:
+    """The type a flag parses; pydantic checks the rest."""
+    if _choices(annotation):
+        return str
+    optional = [part for part in get_args(annotation) if part is not type(None)]
+    return optional[0] if optional else annotation
+
+
+def _shown(default: Any) -> str | bool:
+    return str(default).lower() if default is not None else False
+
+
+__all__ = ["Config", "config_flags"]

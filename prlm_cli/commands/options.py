@@ -1,0 +1,55 @@
+"""Flags that several commands share, and what they set up."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prlm_cli import ui
+from prlm_cli.core.workspace import Workspace
+
+WorkspaceDir = Annotated[
+    Path, typer.Option("-w", "--workspace", envvar="PRLM_WORKSPACE", help="Workspace folder.", show_default=True)
+]
+Input = Annotated[Path | None, typer.Argument(metavar="[INPUT]", help="JSONL file; - is stdin.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Split = Annotated[str, typer.Option("--split", help="Queries of the index to work on, without INPUT.")]
+OutFile = Annotated[Path | None, typer.Option("-o", "--output", help="Write to a file instead of stdout.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+
+DEFAULT_WORKSPACE = Path(".prlm")
+
+
+def _set_quiet(value: bool) -> None:
+    ui.Output.quiet = value
+
+
+def _set_verbose(value: bool) -> None:
+    ui.Output.verbose = value
+
+
+def _set_offline(value: bool) -> None:
+    if value:
+        from prlm_cli.core.network import refuse_network
+
+        refuse_network()
+
+
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", callback=_set_quiet, help="Say errors only.")]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", callback=_set_verbose, help="Show tracebacks and library logs.")
+]
+Offline = Annotated[bool, typer.Option("--offline", callback=_set_offline, help="Refuse every network connection.")]
+
+
+def open_workspace(folder: Path) -> Workspace:
+    """The workspace; library telemetry and chatter are switched off before any library is imported."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not ui.Output.verbose:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    return Workspace(folder)

@@ -1,0 +1,1 @@
+"""What everything else stands on: records, storage, settings, prompts, errors. No torch, no numpy."""

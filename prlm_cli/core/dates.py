@@ -1,0 +1,51 @@
+"""Dates as periods: a date that names a month is the whole month, so "strictly older" can be decided for it.
+
+All instants are microseconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+import re
+from calendar import monthrange
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+_PARTIAL = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Period(NamedTuple):
+    """The first and the last instant that a date covers, both in microseconds, UTC, inclusive."""
+
+    start: int
+    end: int
+
+
+def parse_period(date: str | int | float) -> Period:
+    """The period that an ISO 8601 date or a number of epoch seconds states.
+
+    `2024` covers the year, `2024-05` the month, `2024-05-17` the day, a date with a time that instant (UTC where it names
+    no zone).
+
+    Raises:
+        ValueError: If the date is neither.
+    """
+    if isinstance(date, int | float):
+        instant = _microseconds(datetime.fromtimestamp(date, tz=UTC))
+        return Period(instant, instant)
+    text = date.strip()
+    if match := _PARTIAL.fullmatch(text):
+        year, month, day = (int(part) if part else None for part in match.groups())
+        assert year is not None
+        first = datetime(year, month or 1, day or 1, tzinfo=UTC)
+        last_month = month or 12
+        last = datetime(year, last_month, day or monthrange(year, last_month)[1], 23, 59, 59, 999_999, tzinfo=UTC)
+        return Period(_microseconds(first), _microseconds(last))
+    moment = datetime.fromisoformat(text)
+    instant = _microseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    return Period(instant, instant)
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND

@@ -1,0 +1,202 @@
+"""Where things lie: the index, the runs and the caches of one workspace.
+
+WORKSPACE/
+  index.sqlite
+  runs/NAME/    kind, config.toml, state.json, log.jsonl, metrics.json, checkpoints/, adapter/
+  cache/        anything that can be made again
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import filelock
+
+from prlm_cli.core.errors import DataError, StorageError, did_you_mean
+from prlm_cli.core.store import Store
+
+Kind = Literal["reward", "policy", "warm-start"]
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class Run:
+    """One training run: its folder and what is written there. Files are replaced in one atomic step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.name
+        self.adapter = folder / "adapter"
+        self.checkpoints = folder / "checkpoints"
+        self.log = folder / "log.jsonl"
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Kind, status ("running" or "finished"), times, and what made the run (its hashes)."""
+        return read_json(self.folder / "state.json")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What the run measured; empty until it finished."""
+        path = self.folder / "metrics.json"
+        return read_json(path) if path.exists() else {}
+
+    @property
+    def config(self) -> str:
+        """The resolved configuration as TOML."""
+        return (self.folder / "config.toml").read_text()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run came to its end."""
+        return bool(self.state["status"] == "finished")
+
+    def start(self, kind: Kind, config: str, **facts: Any) -> None:
+        """Creates the folder with its configuration and state."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_text(self.folder / "config.toml", config)
+        self._write_state({"kind": kind, "status": "running", "started": _now(), **facts})
+
+    def finish(self, metrics: dict[str, Any]) -> None:
+        """Writes the metrics and marks the run finished."""
+        write_text(self.folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        self._write_state({**self.state, "status": "finished", "finished": _now()})
+
+    def append_log(self, fields: dict[str, Any]) -> None:
+        """Appends one line of figures to the log."""
+        with self.log.open("a") as stream:
+            stream.write(json.dumps(fields) + "\n")
+
+    def _write_state(self, state: dict[str, Any]) -> None:
+        write_text(self.folder / "state.json", json.dumps(state, indent=2) + "\n")
+
+
+class Workspace:
+    """A workspace folder; nothing is created before something is written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.index = folder / "index.sqlite"
+        self.runs_folder = folder / "runs"
+        self.cache = folder / "cache"
+
+    def open_store(self, *, create: bool = False) -> Store:
+        """The index, for reading, or for writing with `create`.
+
+        Raises:
+            DataError: If there is no index yet.
+            StorageError: If it cannot be opened.
+        """
+        if create:
+            self._make()
+        return Store(self.index, create=create)
+
+    @contextmanager
+    def write_lock(self, name: str = "index") -> Iterator[None]:
+        """Holds the write lock `name`; it ends with the process.
+
+        Raises:
+            StorageError: If another process holds it for more than ten seconds.
+        """
+        self._make()
+        lock = filelock.FileLock(self.folder / f".{name}.lock", timeout=10, mode=0o600)
+        try:
+            with lock:
+                yield
+        except filelock.Timeout as error:
+            raise StorageError(f"{self.folder}: another prlm is writing", hint="try again when it is done") from error
+
+    def runs(self) -> list[Run]:
+        """All runs, oldest first."""
+        if not self.runs_folder.is_dir():
+            return []
+        found = [Run(folder) for folder in self.runs_folder.iterdir() if (folder / "state.json").exists()]
+        return sorted(found, key=lambda run: (run.state["started"], run.name))
+
+    def run(self, name: str) -> Run:
+        """The run of that name.
+
+        Raises:
+            DataError: If there is none.
+        """
+        run = Run(self.runs_folder / check_name(name))
+        if not (run.folder / "state.json").exists():
+            raise DataError(f"no run '{name}' in {self.folder}", hint=did_you_mean(name, [r.name for r in self.runs()]))
+        return run
+
+    def latest(self, kind: Kind) -> Run | None:
+        """The newest finished run of a kind."""
+        finished = [run for run in self.runs() if run.state["kind"] == kind and run.is_finished]
+        return max(finished, key=lambda run: str(run.state["finished"]), default=None)
+
+    def new_run(self, kind: Kind, name: str | None) -> Run:
+        """The run to train: the named one, or the next free number."""
+        if name:
+            return Run(self.runs_folder / check_name(name))
+        taken = {run.name for run in self.runs()}
+        number = next(n for n in range(1, len(taken) + 2) if f"{kind}-{n}" not in taken)
+        return Run(self.runs_folder / f"{kind}-{number}")
+
+    def remove(self, run: Run) -> None:
+        """Deletes a run with all that it holds."""
+        shutil.rmtree(run.folder)
+
+    def _make(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StorageError(f"{self.folder}: {error.strerror}", hint="name another workspace with -w") from error
+
+
+def check_name(name: str) -> str:
+    """The name of a run, if it may be one.
+
+    Raises:
+        DataError: If it may not.
+    """
+    if not _NAME.fullmatch(name):
+        raise DataError(f"'{name}' cannot name a run", hint="lower-case letters, digits, '.', '_' and '-', at most 64")
+    return name
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file's text in one atomic step; only its owner may read it.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(temporary, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:  # noqa: PTH123
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}", hint="free some space or check the permissions") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of the workspace.
+
+    Raises:
+        StorageError: If it is missing or damaged.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path} cannot be read", hint="remove the run with `prlm runs rm`") from error
+    assert isinstance(found, dict)
+    return found
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

@@ -1,0 +1,1 @@
+"""What each command does, callable from Python: a file and a function per verb."""

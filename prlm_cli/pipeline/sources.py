@@ -1,0 +1,59 @@
+"""Where a command's records come from: a stream, one text, or the index."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from prlm_cli.core import jsonl
+from prlm_cli.core.errors import DataError
+from prlm_cli.core.records import Query
+from prlm_cli.core.store import Store
+from prlm_cli.pipeline.queries import open_queries, stored_queries
+
+
+def queries_from(
+    store: Store, *, path: Path | None, split: str, user_id: str | None, text: str | None
+) -> Iterator[Query]:
+    """The queries that the flags of a command name.
+
+    Args:
+        store: The index.
+        path: A JSONL file of queries, or `-`; None for what the index holds.
+        split: Which stored queries, without a path.
+        user_id: Only this user's.
+        text: One new query of that user; `-` reads it from standard input.
+
+    Raises:
+        DataError: If the user is unknown, or the flags do not go together.
+    """
+    if text is not None:
+        yield one_query(store, user_id, text)
+    elif path is not None:
+        for query in jsonl.read(path, Query):
+            if user_id is None or query.user_id == user_id:
+                yield query
+    else:
+        yield from stored_queries(store, split, user_id=user_id)
+
+
+def one_query(store: Store, user_id: str | None, text: str) -> Query:
+    """A query of one user, made from a text.
+
+    Raises:
+        DataError: If there is no user, an unknown one, or no text.
+    """
+    if user_id is None:
+        raise DataError("--text needs --user", hint="say whose query it is")
+    if not store.has_user(user_id):
+        raise DataError(f"no user '{user_id}' in the index", hint="index some of the user's documents first")
+    body = (sys.stdin.read() if text == "-" else text).strip()
+    if not body:
+        raise DataError("the query has no text", hint="give --text some words, or - for standard input")
+    query_id = hashlib.blake2b(f"{user_id}\x00{body}".encode(), digest_size=8).hexdigest()
+    return Query(query_id=query_id, user_id=user_id, text=body)
+
+
+__all__ = ["one_query", "open_queries", "queries_from", "stored_queries"]
