@@ -28,9 +28,9 @@ class Output:
     verbose = False
 
 
-def print_line(text: str = "", *, to_stderr: bool = False) -> None:
+def print_line(text: str = "", *, to_stderr: bool = False, end: str = "\n") -> None:
     """One line of our own text."""
-    print(text, file=sys.stderr if to_stderr else sys.stdout, flush=to_stderr)  # noqa: T201
+    print(text, file=sys.stderr if to_stderr else sys.stdout, flush=to_stderr, end=end)
 
 
 def note(text: str) -> None:
@@ -131,6 +131,18 @@ class Progress:
         if self._done and self._total:
             parts.append(f"eta={duration((now - self._started) / self._done * (self._total - self._done))}")
         return " ".join(parts)
+
+
+class Terminal:
+    """The reporter of the command line: notes and progress on stderr."""
+
+    def note(self, text: str) -> None:
+        """A line that --quiet hides."""
+        note(text)
+
+    def stage(self, name: str) -> Progress:
+        """The progress of a new stage."""
+        return Progress(name)
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -11,6 +12,27 @@ import typer
 
 from prlm_cli.core import settings
 from prlm_cli.core.settings import Config
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The layers that a command line gave, for a command that lays them over a run's configuration."""
+
+    preset: str
+    config_file: Path | None
+    assignments: list[str]
+    flags: dict[str, Any]
+
+    def resolve(self, base: Config | None = None) -> Config:
+        """The configuration: these layers over the defaults, or over that of a run."""
+        return settings.resolve(
+            base=base,
+            preset=self.preset,
+            config_file=self.config_file,
+            assignments=self.assignments,
+            flags=self.flags,
+        )
+
 
 _LAYERS: dict[str, tuple[Any, Any]] = {
     "preset": (str, typer.Option("--preset", help=f"Starting point: {' or '.join(settings.PRESETS)}.")),
@@ -21,7 +43,7 @@ _LAYER_DEFAULTS: dict[str, Any] = {"preset": "default", "config_file": None, "as
 
 
 def config_flags(**flags: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator that gives a command flags for settings; the command takes one `config`.
+    """A decorator that gives a command flags for settings; the command takes one `config`, or the `layers` unresolved.
 
     Every command so decorated also takes --preset, --config and --set.
 
@@ -32,11 +54,15 @@ def config_flags(**flags: str) -> Callable[[Callable[..., None]], Callable[..., 
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def wrapper(**arguments: Any) -> None:
-            layers = {name: arguments.pop(name) for name in _LAYERS}
-            given = {key: arguments.pop(name) for name, key in flags.items()}
-            command(**arguments, config=settings.resolve(**layers, flags=given))
+            layers = Layers(
+                **{name: arguments.pop(name) for name in _LAYERS},
+                flags={key: arguments.pop(name) for name, key in flags.items()},
+            )
+            command(**arguments, **({"layers": layers} if takes_layers else {"config": layers.resolve()}))
 
-        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "config"]
+        declared = inspect.signature(command, eval_str=True).parameters
+        takes_layers = "layers" in declared
+        own = [parameter for name, parameter in declared.items() if name not in ("config", "layers")]
         added = [_flag(name, key) for name, key in flags.items()]
         added += [
             inspect.Parameter(

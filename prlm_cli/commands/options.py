@@ -19,6 +19,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Split = Annotated[str, typer.Option("--split", help="Queries of the index to work on, without INPUT.")]
 OutFile = Annotated[Path | None, typer.Option("-o", "--output", help="Write to a file instead of stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+RunName = Annotated[str | None, typer.Option("--name", help="Name of the run; default: the next number.")]
+Resume = Annotated[str, typer.Option("--resume", metavar="auto|never", help="Go on with an interrupted run.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and do nothing.")]
 
 DEFAULT_WORKSPACE = Path(".prlm")
 
@@ -53,3 +56,17 @@ def open_workspace(folder: Path) -> Workspace:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     return Workspace(folder)
+
+
+def resumes(value: str) -> bool:
+    """Whether `--resume` says to go on.
+
+    Raises:
+        SettingsError: If it says neither auto nor never.
+    """
+    from prlm_cli.core.errors import SettingsError, did_you_mean
+
+    choices = ("auto", "never")
+    if value not in choices:
+        raise SettingsError(f"--resume {value}", hint=did_you_mean(value, choices))
+    return value == "auto"

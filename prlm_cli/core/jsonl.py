@@ -144,7 +144,7 @@ def _decode(where: str, line: bytes) -> dict[str, Any]:
 
 
 def _reword(message: str) -> str:
-    """msgspec's sentence in the words of this program, with the field first."""
+    """Msgspec's sentence in the words of this program, with the field first."""
     if message.startswith("Object missing required field"):
         return "no field '" + message.split("`")[1] + "'"
     reason, _, path = message.partition(" - at ")

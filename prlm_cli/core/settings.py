@@ -63,7 +63,7 @@ class GenerationSettings(Section):
     batch_size: int = Field(16, ge=1, description="Prompts decoded together.")
     temperature: float = Field(0.0, ge=0, description="Sampling temperature; 0 decodes greedily.")
     max_new_tokens: int | None = Field(
-        None, ge=1, description="Longest completion; default 128 with reasoning, else 32."
+        None, ge=1, description="Longest completion; default 96 with reasoning, else 24."
     )
 
 
@@ -182,6 +182,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def resolve(
     *,
+    base: Config | None = None,
     preset: str = "default",
     config_file: Path | None = None,
     assignments: Iterable[str] = (),
@@ -190,6 +191,7 @@ def resolve(
     """The configuration that the layers give.
 
     Args:
+        base: What lies under all other layers, instead of the defaults.
         preset: A name in `PRESETS`.
         config_file: TOML with a table a section.
         assignments: "section.key=value", value in TOML syntax; a bare word is a string.
@@ -200,7 +202,7 @@ def resolve(
     """
     if preset not in PRESETS:
         raise SettingsError(f"no preset '{preset}'", hint=did_you_mean(preset, PRESETS))
-    values = Config().model_dump(exclude_none=True)
+    values = (base or Config()).model_dump(exclude_none=True)
     origins: dict[str, str] = {}
     _overlay(values, PRESETS[preset])
     if config_file:

@@ -23,7 +23,7 @@ import filelock
 from prlm_cli.core.errors import DataError, StorageError, did_you_mean
 from prlm_cli.core.store import Store
 
-Kind = Literal["reward", "policy", "warm-start"]
+Kind = Literal["reward", "policy"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -113,6 +113,17 @@ class Workspace:
         except filelock.Timeout as error:
             raise StorageError(f"{self.folder}: another prlm is writing", hint="try again when it is done") from error
 
+    def is_locked(self, name: str) -> bool:
+        """Whether a process holds the write lock `name`; one that cannot be opened is somebody else's."""
+        path = self.folder / f".{name}.lock"
+        if not path.exists():
+            return False
+        try:
+            with filelock.FileLock(path, timeout=0, mode=0o600):
+                return False
+        except (filelock.Timeout, PermissionError):
+            return True
+
     def runs(self) -> list[Run]:
         """All runs, oldest first."""
         if not self.runs_folder.is_dir():
@@ -132,8 +143,12 @@ class Workspace:
         return run
 
     def latest(self, kind: Kind) -> Run | None:
-        """The newest finished run of a kind."""
-        finished = [run for run in self.runs() if run.state["kind"] == kind and run.is_finished]
+        """The newest finished run of a kind; a warm start is a policy, but never the latest."""
+        finished = [
+            run
+            for run in self.runs()
+            if run.state["kind"] == kind and run.is_finished and not run.state.get("is_warm_start")
+        ]
         return max(finished, key=lambda run: str(run.state["finished"]), default=None)
 
     def new_run(self, kind: Kind, name: str | None) -> Run:
@@ -175,7 +190,7 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(temporary, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:  # noqa: PTH123
+        with open(temporary, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sys
 from collections.abc import Iterator
@@ -9,9 +10,12 @@ from pathlib import Path
 
 from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError
-from prlm_cli.core.records import Query
+from prlm_cli.core.records import Query, Retrieved
+from prlm_cli.core.settings import Config
 from prlm_cli.core.store import Store
+from prlm_cli.core.workspace import Workspace
 from prlm_cli.pipeline.queries import open_queries, stored_queries
+from prlm_cli.pipeline.retrieve import retrieve
 
 
 def queries_from(
@@ -56,4 +60,36 @@ def one_query(store: Store, user_id: str | None, text: str) -> Query:
     return Query(query_id=query_id, user_id=user_id, text=body)
 
 
-__all__ = ["one_query", "open_queries", "queries_from", "stored_queries"]
+def retrieved_from(
+    workspace: Workspace, config: Config, *, path: Path | None, split: str, user_id: str | None, text: str | None
+) -> Iterator[Retrieved]:
+    """Retrieved records as the flags of `generate` name them: read, or retrieved for queries.
+
+    A user without a text stands for that user's open queries.
+
+    Raises:
+        DataError: If a line is no query, the user is unknown, or there is no index to retrieve from.
+    """
+    if path is not None and text is None:
+        yield from _read_or_retrieve(workspace, config, path, user_id)
+        return
+    with workspace.open_store() as store:
+        if user_id is not None and text is None:
+            queries = open_queries(store, user_id)
+        else:
+            queries = queries_from(store, path=None, split=split, user_id=user_id, text=text)
+        yield from retrieve(store, queries, config.retrieval, seed=config.seed)
+
+
+def _read_or_retrieve(workspace: Workspace, config: Config, path: Path, user_id: str | None) -> Iterator[Retrieved]:
+    with contextlib.ExitStack() as stack:
+        store = None
+        for where, fields in jsonl.read_lines(path):
+            if "profile" in fields:
+                record = jsonl.validate(where, fields, Retrieved)
+            else:
+                store = store or stack.enter_context(workspace.open_store())
+                query = jsonl.validate(where, fields, Query)
+                (record,) = retrieve(store, [query], config.retrieval, seed=config.seed)
+            if user_id is None or record.user_id == user_id:
+                yield record

@@ -1,0 +1,81 @@
+"""`prlm generate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from prlm_cli import ui
+from prlm_cli.commands.flags import Layers, config_flags
+from prlm_cli.commands.options import (
+    DEFAULT_WORKSPACE,
+    Force,
+    Input,
+    Json,
+    Offline,
+    OutFile,
+    Quiet,
+    Split,
+    Verbose,
+    WorkspaceDir,
+    open_workspace,
+)
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+@config_flags(
+    model="model.name",
+    k="retrieval.k",
+    retriever="retrieval.retriever",
+    batch_size="generation.batch_size",
+    max_new_tokens="generation.max_new_tokens",
+    temperature="generation.temperature",
+    seed="seed",
+)
+def generate(
+    layers: Layers,
+    source: Input = None,
+    workspace: WorkspaceDir = DEFAULT_WORKSPACE,
+    user: Annotated[str | None, typer.Option("--user", help="This user's open queries.")] = None,
+    text: Annotated[str | None, typer.Option("--text", help="One query of that user; - reads it from stdin.")] = None,
+    split: Split = "test",
+    policy: Annotated[
+        str | None, typer.Option("--policy", help="Run, adapter folder or none; default: newest.")
+    ] = None,
+    allow_prompt_drift: Annotated[
+        bool, typer.Option("--allow-prompt-drift", help="Use a policy although its prompts looked different.")
+    ] = False,
+    output: OutFile = None,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    offline: Offline = False,
+) -> None:
+    """Write personalised answers with their reasoning.
+
+    INPUT holds queries or retrieved records; queries get their records from the index first.
+
+    Example: prlm generate --user u123
+    Example: prlm retrieve -k 5 queries.jsonl | prlm generate - | prlm eval -
+    """
+    from prlm_cli.core import jsonl
+
+    where = open_workspace(workspace)
+    from prlm_cli.pipeline.generate import generate as run
+    from prlm_cli.pipeline.policies import choose_policy
+    from prlm_cli.pipeline.sources import retrieved_from
+
+    reporter = ui.Terminal()
+    chosen = choose_policy(where, policy, layers.resolve, reporter, allow_prompt_drift=allow_prompt_drift)
+    records = retrieved_from(where, chosen.config, path=source, split=split, user_id=user, text=text)
+    results = run(records, chosen.load(reporter), chosen.config, reporter=reporter)
+    if output:
+        ui.note(f"{jsonl.write(output, results, force=force)} records in {output}")
+    elif json:
+        ui.print_json(list(results))
+    else:
+        ui.print_records(results)

@@ -1,0 +1,87 @@
+"""`prlm train-policy`."""
+
+from __future__ import annotations
+
+import typer
+
+from prlm_cli import ui
+from prlm_cli.commands.flags import Config, config_flags
+from prlm_cli.commands.options import (
+    DEFAULT_WORKSPACE,
+    DryRun,
+    Force,
+    Input,
+    Json,
+    Offline,
+    Quiet,
+    Resume,
+    RunName,
+    Verbose,
+    WorkspaceDir,
+    open_workspace,
+    resumes,
+)
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+@config_flags(
+    model="model.name",
+    qlora="model.qlora",
+    reward_model="policy.reward_model",
+    steps="policy.steps",
+    reasoning="prompt.reasoning",
+    warm_start="warm_start.kind",
+    start_from="policy.start_from",
+    num_generations="policy.num_generations",
+    learning_rate="policy.learning_rate",
+    k="retrieval.k",
+    retriever="retrieval.retriever",
+    seed="seed",
+)
+def train_policy(
+    config: Config,
+    queries: Input = None,
+    workspace: WorkspaceDir = DEFAULT_WORKSPACE,
+    name: RunName = None,
+    resume: Resume = "auto",
+    force: Force = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    offline: Offline = False,
+) -> None:
+    """Train the policy: a warm start, then GRPO.
+
+    The reward is overlap with the user's real answer, form, and the newest reward model that passed its gate. The same
+    command again goes on with an interrupted run.
+
+    Example: prlm train-policy --qlora
+    Example: prlm train-policy --config recipes/cpu.toml --seed 1
+    """
+    from prlm_cli.core import jsonl, settings
+    from prlm_cli.core.records import Query
+
+    if dry_run:
+        ui.print_line(settings.to_toml(config), end="")
+        return
+    from prlm_cli.pipeline.train_policy import train_policy as run
+
+    trained = run(
+        open_workspace(workspace),
+        config,
+        queries=jsonl.read(queries, Query) if queries else None,
+        name=name,
+        resume=resumes(resume),
+        force=force,
+        reporter=ui.Terminal(),
+    )
+    if json:
+        ui.print_json({"run": trained.name, **trained.metrics})
+        return
+    ui.print_table(
+        ["policy", trained.name],
+        [[key.replace("_", " "), f"{v:.4g}" if isinstance(v, float) else v] for key, v in trained.metrics.items()],
+    )

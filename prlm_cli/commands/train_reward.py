@@ -1,0 +1,83 @@
+"""`prlm train-reward`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prlm_cli import ui
+from prlm_cli.commands.flags import Config, config_flags
+from prlm_cli.commands.options import (
+    DEFAULT_WORKSPACE,
+    DryRun,
+    Input,
+    Json,
+    Offline,
+    Quiet,
+    Resume,
+    RunName,
+    Verbose,
+    WorkspaceDir,
+    open_workspace,
+    resumes,
+)
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+@config_flags(model="model.name", qlora="model.qlora", steps="reward.steps", k="retrieval.k", seed="seed")
+def train_reward(
+    config: Config,
+    queries: Input = None,
+    workspace: WorkspaceDir = DEFAULT_WORKSPACE,
+    pairs: Annotated[
+        Path | None, typer.Option("--pairs", help="Pairs to train on, JSONL, instead of building them.")
+    ] = None,
+    name: RunName = None,
+    resume: Resume = "auto",
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    offline: Offline = False,
+) -> None:
+    """Train the personalisation reward model on contrastive pairs.
+
+    The pairs are real answers to the training queries, with the user's records, without, and with another user's.
+
+    Example: prlm train-reward
+    Example: prlm train-reward --qlora --steps 80
+    """
+    from prlm_cli.core import jsonl, settings
+    from prlm_cli.core.records import PreferencePair, Query
+
+    if dry_run:
+        ui.print_line(settings.to_toml(config), end="")
+        return
+    from prlm_cli.pipeline.train_reward import train_reward as run
+
+    trained = run(
+        open_workspace(workspace),
+        config,
+        queries=jsonl.read(queries, Query) if queries else None,
+        pairs=list(jsonl.read(pairs, PreferencePair)) if pairs else None,
+        name=name,
+        resume=resumes(resume),
+        reporter=ui.Terminal(),
+    )
+    metrics = trained.metrics
+    if json:
+        ui.print_json({"run": trained.name, **metrics})
+        return
+    rows = [
+        *metrics["accuracy"].items(),
+        *([("interaction", metrics["interaction"])] if metrics["interaction"] else []),
+    ]
+    ui.print_table(
+        ["held-out accuracy", "share", "95 % interval", "pairs", "users"],
+        [[n, f"{a['mean']:.3f}", f"[{a['low']:.3f}, {a['high']:.3f}]", a["n"], a["users"]] for n, a in rows],
+    )
+    ui.note(f"reward model {trained.name}: gate {metrics['gate']}")

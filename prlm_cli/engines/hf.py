@@ -1,0 +1,99 @@
+"""Completions by transformers' `generate`, in batches of prompts of similar length."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from prlm_cli.engines import Completion
+from prlm_cli.models.loading import quiet_libraries
+
+
+class HfEngine:
+    """The engine of a model in this process.
+
+    Args:
+        model: A causal language model, with or without an adapter.
+        tokenizer: From `load_tokenizer`.
+        stop_ids: Tokens that end a completion.
+        max_new_tokens: Longest completion.
+        batch_size: Prompts decoded together.
+        temperature: 0 decodes greedily.
+        seed: Of the sampling.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        stop_ids: Sequence[int],
+        max_new_tokens: int,
+        batch_size: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._stop_ids = list(stop_ids)
+        self._max_new_tokens = max_new_tokens
+        self._batch_size = batch_size
+        self._temperature = temperature
+        self._seed = seed
+
+    def complete(self, prompts: Sequence[list[int]], keys: Sequence[str]) -> list[Completion]:
+        """One completion a prompt, in order."""
+        order = sorted(range(len(prompts)), key=lambda n: len(prompts[n]))  # similar lengths together: little padding
+        found: dict[int, Completion] = {}
+        for start in range(0, len(order), self._batch_size):
+            batch = order[start : start + self._batch_size]
+            completions = self._complete_batch([prompts[n] for n in batch], [keys[n] for n in batch])
+            found.update(zip(batch, completions, strict=True))
+        return [found[n] for n in range(len(prompts))]
+
+    @torch.no_grad()
+    def _complete_batch(self, prompts: list[list[int]], keys: list[str]) -> list[Completion]:
+        longest = max(map(len, prompts))
+        pad = self._tokenizer.pad_token_id
+        device = self._model.device
+        input_ids = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in prompts], device=device)  # (B, T)
+        mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
+        sampling = [_PerRowSampling(self._temperature, self._seed, keys)] if self._temperature else []
+        with quiet_libraries():
+            output = self._model.generate(
+                input_ids=input_ids,
+                attention_mask=mask,
+                do_sample=False,  # sampling is argmax of noisy scores, so that it does not depend on the batch
+                logits_processor=sampling,
+                max_new_tokens=self._max_new_tokens,
+                eos_token_id=self._stop_ids,
+                pad_token_id=pad,
+                use_cache=True,
+            )
+        return [self._read(row[longest:].tolist()) for row in output]
+
+    def _read(self, ids: list[int]) -> Completion:
+        end = next((n for n, token in enumerate(ids) if token in self._stop_ids), None)
+        kept = ids if end is None else ids[:end]
+        text = self._tokenizer.decode(kept, skip_special_tokens=True)
+        return Completion(text, len(kept), end is None)
+
+
+class _PerRowSampling:
+    """Adds Gumbel noise seeded by each row's key: the argmax is then a sample (the Gumbel-max trick)."""
+
+    def __init__(self, temperature: float, seed: int, keys: Sequence[str]) -> None:
+        self._temperature = temperature
+        self._generators = [torch.Generator().manual_seed(_seed_of(seed, key)) for key in keys]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        noise = torch.stack([torch.rand(scores.shape[-1], generator=g) for g in self._generators])  # (B, V)
+        gumbel = -torch.log(-torch.log(noise.clamp(1e-10, 1 - 1e-7)))
+        return scores / self._temperature + gumbel.to(scores.device)
+
+
+def _seed_of(seed: int, key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=7).digest(), "little")

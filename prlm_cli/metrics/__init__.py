@@ -1,0 +1,46 @@
+"""Metrics: a generation -> one number, or None where the metric does not apply. One file a subject, one line each."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from prlm_cli.core.records import Generation
+from prlm_cli.core.registry import Registry
+
+
+class Metric(Protocol):
+    """Scores one generation; an answer that could not be read scores 0."""
+
+    def __call__(self, generation: Generation, /) -> float | None:
+        """The score; None where the metric does not apply, for example without a target."""
+        ...
+
+
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    {
+        "rouge1": "prlm_cli.metrics.rouge:rouge1",
+        "rouge2": "prlm_cli.metrics.rouge:rouge2",
+        "rougeL": "prlm_cli.metrics.rouge:rouge_l",
+        "exact_match": "prlm_cli.metrics.exact_match:exact_match",
+        "format_rate": "prlm_cli.metrics.format_rate:format_rate",
+        "extract_fail": "prlm_cli.metrics.extract_fail:extract_fail",
+        "copy_rate": "prlm_cli.metrics.copy_rate:copy_rate",
+        "length": "prlm_cli.metrics.length:length",
+    },
+)
+
+LOWER_IS_BETTER = frozenset({"extract_fail", "copy_rate"})
+NEITHER_IS_BETTER = frozenset({"length"})
+
+
+def direction(metric: str) -> Literal[-1, 0, 1]:
+    """1 where a higher score is better, -1 where a lower one is, 0 where neither is."""
+    if metric in NEITHER_IS_BETTER:
+        return 0
+    return -1 if metric in LOWER_IS_BETTER else 1
+
+
+def target_of(generation: Generation) -> str | None:
+    """What the user really wrote, without outer white space; None where that is not known or blank."""
+    return (generation.target or "").strip() or None

@@ -1,0 +1,41 @@
+"""How much of the answer was copied from the titles that the policy was shown."""
+
+from __future__ import annotations
+
+import re
+
+from prlm_cli.core.records import Generation, ProfileDocument
+
+_WORDS_AT_ONCE = 4  # four words in a row are rarely the same by chance; three often are, in titles of one author
+_WORD = re.compile(r"\w+")
+
+
+def copy_rate(generation: Generation) -> float | None:
+    """Share of the answer's runs of four words that stand in a title shown to the policy, in [0, 1], lower is better.
+
+    A shorter answer is one run. Words are lower-cased. None where no record was shown, 0.0 where there is no answer.
+    """
+    shown = _shown(generation)
+    if not shown:
+        return None
+    answer = _words(generation.answer or "")
+    size = min(_WORDS_AT_ONCE, len(answer))
+    if size == 0:
+        return 0.0
+    titles = {run for record in shown for run in _runs(_words(record.title or ""), size)}
+    runs = _runs(answer, size)
+    return sum(run in titles for run in runs) / len(runs)
+
+
+def _shown(generation: Generation) -> list[ProfileDocument]:
+    # A prompt that is too long leaves out the worst records; `usage` says how many of the best were shown.
+    usage = generation.usage
+    return generation.profile if usage is None else generation.profile[: usage.records]
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def _runs(words: list[str], size: int) -> list[tuple[str, ...]]:
+    return [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]

@@ -1,0 +1,68 @@
+"""`prlm generate`: personalised answers with their reasoning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from prlm_cli.core.records import Generation, Retrieved, Usage, widen
+from prlm_cli.core.reporting import Reporter, Silent
+from prlm_cli.core.settings import Config
+from prlm_cli.pipeline.policies import Policy
+
+_BATCHES_A_WINDOW = 4
+
+
+def generate(
+    queries: Iterable[Retrieved],
+    policy: Policy,
+    config: Config,
+    *,
+    temperature: float | None = None,
+    reporter: Reporter | None = None,
+    stage: str = "generate",
+) -> Iterator[Generation]:
+    """A generation for each retrieved record, in their order.
+
+    Args:
+        queries: Queries with their records, read as they are needed.
+        policy: Who writes.
+        config: Decoding; batch size and longest completion.
+        temperature: Instead of the configured one.
+        reporter: Told how many are done.
+        stage: What the progress is called.
+
+    Raises:
+        SettingsError: If no query fits into a prompt.
+    """
+    engine = policy.engine(config, temperature=temperature)
+    report = (reporter or Silent()).stage(stage)
+    stream = iter(queries)
+    done = 0
+    # A window of several batches lets prompts of similar length share one; the first is small so that results come soon.
+    size = config.generation.batch_size
+    while window := list(islice(stream, size)):
+        packed = [policy.builder.build(query.text, query.profile) for query in window]
+        completions = engine.complete([p.ids for p in packed], [query.query_id for query in window])
+        for query, prompt, completion in zip(window, packed, completions, strict=True):
+            parsed = policy.builder.parse(completion.text)
+            yield widen(
+                Generation,
+                query,
+                completion=completion.text,
+                reasoning=parsed.reasoning,
+                answer=parsed.answer,
+                policy=policy.name,
+                seed=config.seed,
+                usage=Usage(
+                    prompt_tokens=len(prompt.ids),
+                    completion_tokens=completion.tokens,
+                    records=len(prompt.records),
+                    records_cut=prompt.records_cut,
+                    query_cut=prompt.query_cut,
+                    truncated=completion.truncated,
+                ),
+            )
+        done += len(window)
+        report(done)
+        size = config.generation.batch_size * _BATCHES_A_WINDOW

@@ -1,0 +1,181 @@
+"""A policy ready to use: model, tokenizer and prompt builder, of a run or untrained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prlm_cli.core.errors import DataError, SettingsError
+from prlm_cli.core.prompts import PromptBuilder
+from prlm_cli.core.reporting import Reporter
+from prlm_cli.core.settings import EMBEDDED_MODEL, Config, Layout, PromptSettings, resolve
+from prlm_cli.core.workspace import Run, Workspace
+from prlm_cli.tasks import TASKS
+
+if TYPE_CHECKING:
+    from prlm_cli.engines import Engine
+    from prlm_cli.models.tokenization import TokenizerCodec
+
+UNTRAINED = "untrained"
+_REASONING_TOKENS = 96
+_ANSWER_TOKENS = 24
+_MEASURED_LAYOUTS: dict[str, Layout] = {EMBEDDED_MODEL: "completion"}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy: `name` is that of its run, or "untrained"."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    builder: PromptBuilder
+    codec: TokenizerCodec
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """Tokens that end a completion: the end token, and a line break where the first line is the answer."""
+        ends = self.model.generation_config.eos_token_id
+        ends = [ends] if isinstance(ends, int) else list(ends or [])
+        own = [self.tokenizer.eos_token_id, *(end for end in ends if end != self.tokenizer.eos_token_id)]
+        return [*own, *self.codec.line_ends] if self.builder.opens_cue else own
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Longest completion where no setting says so."""
+        return _REASONING_TOKENS if self.builder.reasoning else _ANSWER_TOKENS
+
+    def engine(self, config: Config, *, temperature: float | None = None) -> Engine:
+        """The engine that decodes this policy as the generation settings say."""
+        from prlm_cli.engines.hf import HfEngine
+
+        return HfEngine(
+            self.model,
+            self.tokenizer,
+            stop_ids=self.stop_ids,
+            max_new_tokens=config.generation.max_new_tokens or self.max_new_tokens,
+            batch_size=config.generation.batch_size,
+            temperature=config.generation.temperature if temperature is None else temperature,
+            seed=config.seed,
+        )
+
+
+@dataclass(frozen=True)
+class ChosenPolicy:
+    """What `generate` uses: a run, an adapter's folder, or neither; and the configuration that follows from it."""
+
+    config: Config
+    run: Run | None = None
+    adapter: Path | None = None
+    allow_prompt_drift: bool = False
+
+    def load(self, reporter: Reporter) -> Policy:
+        """The policy, ready to use.
+
+        Raises:
+            SettingsError: If its prompts would look different from those it was trained with.
+        """
+        policy = load_policy(self.config, run=self.run, adapter=self.adapter, reporter=reporter)
+        if self.run and not self.allow_prompt_drift and self.run.metrics["prompt_hash"] != policy.builder.hash:
+            raise SettingsError(
+                f"run '{self.run.name}' was trained with other prompts", hint="--allow-prompt-drift uses it all the same"
+            )
+        return policy
+
+
+def choose_policy(
+    workspace: Workspace,
+    name: str | None,
+    resolve_over: Callable[[Config | None], Config],
+    reporter: Reporter,
+    *,
+    allow_prompt_drift: bool = False,
+) -> ChosenPolicy:
+    """The policy that a name stands for; its configuration is that of the run, with the caller's layers over it.
+
+    Args:
+        workspace: Where runs lie.
+        name: A run, an adapter's folder or "none"; without a name the newest finished policy, else the base model.
+        resolve_over: Lays the caller's settings over a run's.
+        reporter: Told when there is no policy yet.
+        allow_prompt_drift: Use a policy although its prompts would look different from those it was trained with.
+
+    Raises:
+        DataError: If the named run does not exist or is not a finished policy.
+    """
+    if name and name != "none" and (Path(name) / "adapter_config.json").is_file():
+        return ChosenPolicy(_resolved(resolve_over(None)), adapter=Path(name))
+    run = workspace.latest("policy") if name is None else None if name == "none" else workspace.run(name)
+    if run is None:
+        if name is None:
+            reporter.note("no policy yet: using the base model")
+        return ChosenPolicy(_resolved(resolve_over(None)))
+    if run.state["kind"] != "policy" or not run.is_finished:
+        raise DataError(f"run '{run.name}' is not a finished policy", hint="see `prlm runs`")
+    config = _resolved(resolve_over(resolve(config_file=run.folder / "config.toml")))
+    return ChosenPolicy(config, run=run, allow_prompt_drift=allow_prompt_drift)
+
+
+def _resolved(config: Config) -> Config:
+    """Without a run, `auto` is the model's measured layout and a direct answer."""
+    layout = (
+        measured_layout(config.model.name) or "completion" if config.prompt.layout == "auto" else config.prompt.layout
+    )
+    reasoning = "off" if config.prompt.reasoning == "auto" else config.prompt.reasoning
+    return with_prompt(config, layout=layout, reasoning=reasoning)
+
+
+def load_policy(
+    config: Config, *, run: Run | None = None, adapter: Path | None = None, trainable: bool = False, reporter: Reporter
+) -> Policy:
+    """The base model, with the adapter of a run (or of a folder) where given, or with a new one where it is to be trained.
+
+    Args:
+        config: Model and prompt settings; the layout must be resolved.
+        run: The policy run to load.
+        adapter: An adapter's folder, instead of a run.
+        trainable: Whether the adapter is to be trained (on).
+        reporter: Told about downloads.
+
+    Raises:
+        MissingError: If the model cannot be had.
+        StorageError: If the adapter is missing or does not fit.
+    """
+    from prlm_cli.models import adapters
+    from prlm_cli.models.loading import load_base, load_tokenizer, resolve_model
+    from prlm_cli.models.tokenization import TokenizerCodec
+
+    folder = resolve_model(config.model.name, reporter)
+    tokenizer = load_tokenizer(folder)
+    codec = TokenizerCodec(tokenizer)
+    model = load_base(folder, config.model)
+    weights = adapter or (run.adapter if run else None)
+    if weights:
+        model = adapters.load_adapter(model, weights, trainable=trainable)
+    elif trainable:
+        model = adapters.add_adapter(model, config.model, seed=config.seed)
+    name = run.name if run else (str(adapter) if adapter else UNTRAINED)
+    return Policy(name, model, tokenizer, builder_for(config.prompt, codec), codec)
+
+
+def builder_for(prompt: PromptSettings, codec: TokenizerCodec) -> PromptBuilder:
+    """The builder of the prompts that the settings describe.
+
+    Raises:
+        SettingsError: If the layout or the reasoning is still to be resolved, or the task is unknown.
+    """
+    if prompt.layout == "auto" or prompt.reasoning == "auto":
+        raise SettingsError("prompt.layout and prompt.reasoning must be resolved first", hint="name them")
+    return PromptBuilder(TASKS[prompt.task], prompt.layout, prompt.reasoning == "on", prompt.max_tokens, codec)
+
+
+def measured_layout(model: str) -> Layout | None:
+    """The best layout of a model that was measured when this was written."""
+    return _MEASURED_LAYOUTS.get(model)
+
+
+def with_prompt(config: Config, **fields: Any) -> Config:
+    """The configuration with other prompt settings."""
+    return config.model_copy(update={"prompt": config.prompt.model_copy(update=fields)})

@@ -1,0 +1,213 @@
+"""`prlm train-policy`: a warm start, then GRPO, judged on held-out queries while it runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from itertools import islice
+from statistics import mean
+from typing import Any
+
+from prlm_cli.core.errors import RefusedError
+from prlm_cli.core.records import Query, Retrieved
+from prlm_cli.core.reporting import Reporter, Silent
+from prlm_cli.core.settings import Config
+from prlm_cli.core.store import Store
+from prlm_cli.core.workspace import Run, Workspace, read_json, write_text
+from prlm_cli.metrics.rouge import rouge
+from prlm_cli.models.reward_model import RewardModel
+from prlm_cli.pipeline.generate import generate
+from prlm_cli.pipeline.layouts import resolve_prompt
+from prlm_cli.pipeline.policies import Policy, load_policy
+from prlm_cli.pipeline.queries import stored_queries
+from prlm_cli.pipeline.retrieve import retrieve
+from prlm_cli.pipeline.runs import claim_run
+from prlm_cli.pipeline.train_reward import load_reward_model
+from prlm_cli.pipeline.training_set import fingerprint, training_queries
+from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
+from prlm_cli.rewards import REWARDS, Reward
+
+NO_REWARD_MODEL = "none"
+
+
+def train_policy(
+    workspace: Workspace,
+    config: Config,
+    *,
+    queries: Iterable[Query] | None = None,
+    name: str | None = None,
+    resume: bool = True,
+    force: bool = False,
+    reporter: Reporter | None = None,
+) -> Run:
+    """The finished run of a policy.
+
+    Args:
+        workspace: With an index.
+        config: The resolved settings.
+        queries: Instead of the index's training split.
+        name: Of the run.
+        resume: Go on with an interrupted run of the same settings and data.
+        force: Use a named reward model although its gate is closed, and replace a finished run of that name.
+        reporter: Told about progress.
+
+    Raises:
+        DataError: If there is nothing to train on, or a named run does not exist.
+        RefusedError: If the named reward model's gate is closed.
+        SettingsError: If the settings do not go together.
+    """
+    reporter = reporter or Silent()
+    reward_run = _reward_run(workspace, config, force=force, reporter=reporter)
+    start_run = workspace.run(config.policy.start_from) if config.policy.start_from else None
+    with workspace.open_store() as store:
+        training = training_queries(store, config, queries)
+        config = resolve_prompt(workspace, training, config, reporter)
+        held_out = _held_out(store, config)
+    config = _without_unused_rewards(config, reward_run)
+    facts = {
+        "reward_model": reward_run.name if reward_run else None,
+        "trained_on": sorted({q.user_id for q in training}),
+    }
+    run = claim_run(
+        workspace, "policy", name, config, fingerprint(training), resume=resume, reporter=reporter, force=force, **facts
+    )
+    with workspace.write_lock(run.name):
+        start = start_run or _warm_start(workspace, training, config, reporter)
+        policy = load_policy(config, run=start, trainable=True, reporter=reporter)
+        reward_model = load_reward_model(reward_run, reporter) if reward_run else None
+        _train(run, policy, training, held_out, config, reward_model, reporter)
+    return run
+
+
+def _train(
+    run: Run,
+    policy: Policy,
+    training: list[Retrieved],
+    held_out: list[Retrieved],
+    config: Config,
+    reward_model: RewardModel | None,
+    reporter: Reporter,
+) -> None:
+    from prlm_cli.models.adapters import save_adapter
+    from prlm_cli.training import shared_prefix
+    from prlm_cli.training.callbacks import EvaluateHeldOut, ReportProgress
+    from prlm_cli.training.grpo import Rollout, train_grpo
+
+    if reason := shared_prefix.why_not(policy.model):
+        reporter.note(f"the prompt is computed once a completion, not once a group: {reason}")
+    rollouts = [Rollout(policy.builder.build(query.text, query.profile).ids, query) for query in training]
+    best = Best(run)
+
+    def judge(step: int) -> float:
+        score = _mean_overlap(policy, held_out, config)
+        best.offer(step, score, lambda: save_adapter(policy.model, best.adapter))
+        run.append_log({"step": step, "heldout": score})
+        return score
+
+    resumed_from = train_grpo(
+        policy.model,
+        policy.tokenizer,
+        rollouts,
+        _rewards(policy, config, reward_model),
+        config.policy,
+        stop_ids=policy.stop_ids,
+        max_new_tokens=config.policy.max_new_tokens or policy.max_new_tokens,
+        seed=config.seed,
+        checkpoints=run.checkpoints,
+        callbacks=[
+            ReportProgress(reporter.stage("GRPO"), run.append_log, _SHOWN),
+            *([EvaluateHeldOut(judge, config.policy.eval_steps)] if held_out else []),
+        ],
+    )
+    if resumed_from:
+        reporter.note(f"went on from step {resumed_from}")
+    if held_out:
+        shutil.copytree(best.adapter, run.adapter, dirs_exist_ok=True)
+    else:
+        save_adapter(policy.model, run.adapter)
+    figures = {"steps": config.policy.steps, **best.as_dict(), **_first_and_last_quarter(run)}
+    run.finish({**figures, "prompt_hash": policy.builder.hash})
+
+
+_SHOWN = {"reward": "reward", "entropy": "entropy", "completions/mean_length": "length"}
+
+
+class Best:
+    """The best adapter of a run by its held-out score; survives an interruption."""
+
+    def __init__(self, run: Run) -> None:
+        self._file = run.folder / "best.json"
+        self.adapter = run.folder / "best"
+
+    def offer(self, step: int, score: float, save: Any) -> None:
+        """Keeps the adapter of a step if none before scored higher."""
+        known = self.as_dict()
+        if not known or score > known["best_heldout"]:
+            save()
+            write_text(self._file, json.dumps({"best_step": step, "best_heldout": score}) + "\n")
+
+    def as_dict(self) -> dict[str, Any]:
+        """`best_step` and `best_heldout`; empty before the first evaluation."""
+        return read_json(self._file) if self._file.exists() else {}
+
+
+def _reward_run(workspace: Workspace, config: Config, *, force: bool, reporter: Reporter) -> Run | None:
+    """The reward model to use: the named one if its gate is open, else the newest; None where none may have a weight."""
+    named = config.policy.reward_model
+    if named == NO_REWARD_MODEL or not config.policy.rewards.get("personalization"):
+        return None
+    run = workspace.run(named) if named else workspace.latest("reward")
+    if run is None:
+        reporter.note("no reward model yet: going on without (run `prlm train-reward` to have one)")
+        return None
+    if run.metrics.get("gate") == "open" or force:
+        return run
+    if named:
+        raise RefusedError(
+            f"reward model '{named}' did not pass its gate", hint="see `prlm runs show`; --force uses it"
+        )
+    reporter.note(f"reward model {run.name} did not pass its gate: its weight is 0")
+    return None
+
+
+def _without_unused_rewards(config: Config, reward_run: Run | None) -> Config:
+    weights = {name: weight for name, weight in config.policy.rewards.items() if weight}
+    if reward_run is None:
+        weights.pop("personalization", None)
+    update = {"rewards": weights, "reward_model": reward_run.name if reward_run else NO_REWARD_MODEL}
+    return config.model_copy(update={"policy": config.policy.model_copy(update=update)})
+
+
+def _rewards(policy: Policy, config: Config, reward_model: RewardModel | None) -> dict[str, tuple[Reward, float]]:
+    return {
+        name: (REWARDS[name](policy.builder, reward_model), weight) for name, weight in config.policy.rewards.items()
+    }
+
+
+def _warm_start(workspace: Workspace, training: list[Retrieved], config: Config, reporter: Reporter) -> Run | None:
+    from prlm_cli.models.loading import load_tokenizer, resolve_model
+    from prlm_cli.models.tokenization import TokenizerCodec
+
+    codec = TokenizerCodec(load_tokenizer(resolve_model(config.model.name, reporter)))
+    kind = warm_start_kind(config, reasons_by_itself=codec.opens_reasoning)
+    return None if kind == "none" else warm_start(workspace, training, config, kind, reporter)
+
+
+def _held_out(store: Store, config: Config) -> list[Retrieved]:
+    queries = islice((q for q in stored_queries(store, "dev") if q.target), config.policy.eval_queries)
+    return list(retrieve(store, queries, config.retrieval, seed=config.seed))
+
+
+def _mean_overlap(policy: Policy, queries: list[Retrieved], config: Config) -> float:
+    answers = generate(queries, policy, config, temperature=0.0)
+    return mean(mean(rouge(g.answer, g.target or "")) for g in answers)
+
+
+def _first_and_last_quarter(run: Run) -> dict[str, float]:
+    """The mean sampled reward of the first and last quarter of the steps."""
+    lines = [json.loads(line) for line in run.log.read_text().splitlines()]
+    by_step = {line["step"]: line["reward"] for line in lines if "reward" in line}
+    rewards = [by_step[step] for step in sorted(by_step)]
+    quarter = max(1, len(rewards) // 4)
+    return {"reward_first_quarter": mean(rewards[:quarter]), "reward_last_quarter": mean(rewards[-quarter:])}

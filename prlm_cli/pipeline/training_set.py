@@ -1,0 +1,40 @@
+"""What training works on: the training queries with their records."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import msgspec
+
+from prlm_cli.core.errors import DataError
+from prlm_cli.core.records import Query, Retrieved
+from prlm_cli.core.settings import Config
+from prlm_cli.core.store import Store
+from prlm_cli.pipeline.queries import stored_queries
+from prlm_cli.pipeline.retrieve import retrieve
+
+
+def training_queries(store: Store, config: Config, queries: Iterable[Query] | None = None) -> list[Retrieved]:
+    """The training queries that have a target, each with its records.
+
+    Args:
+        store: The index.
+        config: Retrieval settings and seed.
+        queries: Instead of the index's training split.
+
+    Raises:
+        DataError: If there is none.
+    """
+    chosen = (query for query in queries or stored_queries(store, "train") if query.target)
+    found = list(retrieve(store, chosen, config.retrieval, seed=config.seed))
+    if not found:
+        raise DataError(
+            "no training queries", hint="index titled documents, or queries with a target and --split train"
+        )
+    return found
+
+
+def fingerprint(queries: Iterable[Retrieved]) -> str:
+    """Identifies a training set: its queries, targets and records."""
+    return hashlib.blake2b(msgspec.json.encode(list(queries)), digest_size=8).hexdigest()

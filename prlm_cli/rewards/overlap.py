@@ -1,0 +1,30 @@
+"""Overlap with the user's real answer: the main term of PrLM's reward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prlm_cli.core.prompts import PromptBuilder
+from prlm_cli.core.records import Retrieved
+from prlm_cli.metrics.rouge import rouge
+
+
+class Overlap:
+    """ROUGE-1 + ROUGE-2 + ROUGE-L (F1) of the answer against the target, in [0, 3].
+
+    Source: PrLM (arXiv 2508.07342), reward terms R1 + R2 + RL; here with the official ROUGE tokens. 0 where no answer can be
+    read, None where the query has no target.
+    """
+
+    def __init__(self, builder: PromptBuilder, reward_model: Any = None) -> None:
+        self._builder = builder
+
+    def __call__(self, *, completions: Sequence[str], queries: Sequence[Retrieved]) -> list[float | None]:
+        """One reward a completion."""
+        return [self._score(completion, query.target) for completion, query in zip(completions, queries, strict=True)]
+
+    def _score(self, completion: str, target: str | None) -> float | None:
+        if target is None:
+            return None
+        return float(sum(rouge(self._builder.parse(completion).answer, target)))

@@ -1,0 +1,41 @@
+"""The trainer arguments that all our trainings share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # read when TRL is imported, which pings once per trainer otherwise
+
+
+def common_arguments(folder: Path, *, steps: int, learning_rate: float, seed: int) -> dict[str, Any]:
+    """Keyword arguments for `TrainingArguments` and its children.
+
+    Args:
+        folder: Where checkpoints go.
+        steps: Optimiser steps.
+        learning_rate: The peak.
+        seed: Of the data order and all sampling.
+    """
+    on_gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(folder),
+        "max_steps": steps,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "data_seed": seed,
+        "use_cpu": not on_gpu,
+        "bf16": on_gpu and torch.cuda.is_bf16_supported(),  # TRL would turn it on by itself, also on a CPU
+        "gradient_checkpointing": on_gpu,
+        "lr_scheduler_type": "cosine",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": on_gpu,
+        "save_only_model": False,
+        "save_total_limit": None,
+    }

@@ -1,0 +1,92 @@
+"""Checkpoints that are complete or do not count.
+
+The trainer writes a checkpoint in many files. A manifest with their sizes and hashes, written last, makes it complete; a run
+goes on from the newest checkpoint whose manifest verifies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from prlm_cli.core.errors import StorageError
+from prlm_cli.core.workspace import write_text
+
+_MANIFEST = "manifest.json"
+_KEPT = 2
+_NOT_NEEDED = ("training_args.bin", "README.md")  # a pickle that resuming never reads, and an empty model card
+
+
+def seal(folder: Path) -> None:
+    """Completes a checkpoint: syncs its files and writes their manifest."""
+    for name in _NOT_NEEDED:
+        (folder / name).unlink(missing_ok=True)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _MANIFEST)
+    for path in files:
+        _sync(path)
+    entries = {str(path.relative_to(folder)): [path.stat().st_size, _sha256(path)] for path in files}
+    write_text(folder / _MANIFEST, json.dumps(entries, indent=1))
+    _sync(folder)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the manifest is there and every file is as it says."""
+    try:
+        entries = json.loads((folder / _MANIFEST).read_text())
+    except (OSError, ValueError):
+        return False
+    return all(
+        (folder / name).is_file() and (folder / name).stat().st_size == size and _sha256(folder / name) == digest
+        for name, (size, digest) in entries.items()
+    )
+
+
+def newest_complete(folder: Path) -> Path | None:
+    """The newest complete checkpoint of a run."""
+    return next((path for path in reversed(_checkpoints(folder)) if is_complete(path)), None)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimiser step that a checkpoint was written after."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
+    """Completes each checkpoint as it is written, and only then deletes old ones."""
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> TrainerControl:
+        """Seals the checkpoint of this step; keeps the last two complete ones."""
+        folder = Path(str(args.output_dir))
+        try:
+            seal(folder / f"checkpoint-{state.global_step}")
+        except OSError as error:
+            raise StorageError(f"{folder}: {error.strerror}", hint="free some space and run again") from error
+        complete = [path for path in _checkpoints(folder) if is_complete(path)]
+        for path in _checkpoints(folder):
+            if path not in complete[-_KEPT:]:
+                shutil.rmtree(path)
+        return control
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*"), key=step_of)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,103 @@
+import json
+
+import pytest
+
+TARGET = "fix a leak"
+
+
+def generations(answers):
+    fields = {"text": "t", "target": TARGET, "profile": [], "retriever": "bm25"}
+    made = {"reasoning": None, "policy": "p", "seed": 0}
+    return [
+        {"query_id": f"q{n}", "user_id": f"u{n}", **fields, **made, "completion": str(answer), "answer": answer}
+        for n, answer in enumerate(answers)
+    ]
+
+
+@pytest.fixture
+def better(write_jsonl):
+    return write_jsonl(generations([TARGET] * 12), "better.jsonl")
+
+
+@pytest.fixture
+def worse(write_jsonl):
+    return write_jsonl(generations([None] * 10 + [TARGET] * 2), "worse.jsonl")
+
+
+def test_compare_prints_a_table(prlm, better, worse):
+    result = prlm("compare", better, worse, "--metric", "exact_match", "--metric", "length")
+
+    header, exact_match, length = (line.split("  ") for line in result.stdout.splitlines())
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [word.strip() for word in header if word] == [
+        "metric", "A", "B", "A - B", "95 % interval", "p", "win/tie/loss", "by user", "n",
+    ]  # fmt: skip
+    assert exact_match[:4] == ["exact_match", "1.0000", "0.1667", "+0.8333"]
+    assert [word.strip() for word in exact_match[-3:]] == ["10/2/0", "10/2/0", "12"]
+    assert [word.strip() for word in length if word][-3:] == ["n/a", "n/a", "12"]
+
+
+def test_compare_prints_json(prlm, better, worse):
+    result = prlm("compare", better, worse, "--json")
+    (comparison,) = json.loads(result.stdout)
+
+    assert (comparison["a"], comparison["b"], comparison["metric"]) == (str(better), str(worse), "rougeL")
+    assert comparison["difference"]["low"] > 0.5
+    assert comparison["by_query"] == {"win": 10, "tie": 2, "loss": 0}
+
+
+def test_compare_holds_one_file_against_several(prlm, better, worse):
+    result = prlm("compare", better, worse, better, "--json")
+
+    assert [c["difference"]["mean"] > 0 for c in json.loads(result.stdout)] == [True, False]
+    assert f"rougeL {worse}" in prlm("compare", better, worse, better).stdout
+
+
+def test_compare_reads_standard_input(prlm, better, worse):
+    result = prlm("compare", "-", worse, "--json", input=better.read_text())
+
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)[0]["mean_a"] == 1.0
+
+
+def test_compare_says_what_was_left_out(prlm, better, write_jsonl):
+    fewer = write_jsonl(generations([TARGET] * 3), "fewer.jsonl")
+
+    result = prlm("compare", better, fewer)
+
+    assert result.exit_code == 0
+    assert result.stderr == f"prlm: {fewer}: left out 9 queries that only A holds and 0 that only B holds\n"
+
+
+def test_compare_exits_1_where_a_requirement_is_not_met(prlm, better, worse):
+    met = prlm("compare", better, worse, "--require", "rougeL>=+0.01", "--require", "extract_fail<=-0.1")
+    missed = prlm("compare", worse, better, "--require", "rougeL>=+0.01")
+
+    assert (met.exit_code, met.stderr) == (0, "")
+    assert missed.exit_code == 1
+    assert missed.stdout.startswith("metric")
+    assert missed.stderr.startswith("prlm: rougeL>=+0.01 is not met: A - B is -0.8333, its 95 % interval [-1.0000, ")
+
+
+def test_compare_requires_a_metric_of_every_file(prlm, better, worse):
+    result = prlm("compare", better, worse, better, "--require", "rouge1>=+0.01")
+
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["{better}"], "Missing argument 'B'. Try `prlm compare --help`."),
+        (["-", "-"], "standard input is named twice; write one of the two to a file"),
+        (["{better}", "{better}", "--metric", "rogueL"], "no metric 'rogueL'; did you mean rougeL?"),
+        (["{better}", "{better}", "--require", "rougeL"], "requirement 'rougeL': not METRIC>=NUMBER"),
+        (["{better}", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
+    ],
+    ids=["one-file", "stdin-twice", "metric", "requirement", "no-file"],
+)
+def test_compare_refuses_in_one_line(prlm, better, arguments, message):
+    result = prlm("compare", *(argument.format(better=better) for argument in arguments))
+
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith("prlm: " + message)

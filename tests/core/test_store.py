@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prlm_cli.core import terms
+from prlm_cli.core.errors import DataError, StorageError
+from prlm_cli.core.records import Document, Query
+from prlm_cli.core.store import Counts, Store
+
+_DOCUMENTS = [
+    Document(user_id="u", doc_id="b", text="parsing trees", title="Trees", date="2024", meta={"lang": "en"}),
+    Document(user_id="u", doc_id="a", text="more", date=5),
+    Document(user_id="v", doc_id="a", text="speech"),
+]
+_QUERIES = [
+    Query(query_id="q1", user_id="u", text="t", target="g", split="train", meta={"x": [1]}),
+    Query(query_id="q2", user_id="w", text="t", date=1.5, source_doc_id="s"),
+]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "index.sqlite"
+
+
+@pytest.fixture
+def store(path):
+    with Store(path, create=True) as store:
+        store.add_documents(_DOCUMENTS)
+        store.add_queries(_QUERIES)
+        yield store
+
+
+def test_what_was_added_is_read_back_by_user_in_the_order_it_came(store):
+    assert store.documents("u") == _DOCUMENTS[:2]
+    assert store.documents("u", ["a", "no", "b", "a"]) == [_DOCUMENTS[1], _DOCUMENTS[0], _DOCUMENTS[1]]
+    assert store.documents("v") == _DOCUMENTS[2:]
+    assert store.documents("nobody") == store.entries("nobody") == []
+    assert store.users() == ["u", "v", "w"]
+    assert store.count() == {"users": 3, "documents": 3, "queries": 2}
+
+
+def test_adding_the_same_again_changes_nothing(store):
+    assert store.add_documents(_DOCUMENTS) == Counts(unchanged=3)
+    assert store.add_queries(_QUERIES) == Counts(unchanged=2)
+    assert store.documents("u") == _DOCUMENTS[:2]
+
+
+@pytest.mark.parametrize("changed", [{"text": "other"}, {"title": None}, {"date": "2025"}, {"meta": {}}], ids=str)
+def test_a_changed_document_is_updated_in_its_place_and_counted(store, changed):
+    new = msgspec.structs.replace(_DOCUMENTS[0], **changed)
+
+    assert store.add_documents([new, _DOCUMENTS[1]]) == Counts(updated=1, unchanged=1)
+    assert store.documents("u") == [new, _DOCUMENTS[1]]
+    entry = store.entries("u")[0]
+    assert entry.terms == terms.terms(f"{new.title or ''}\n{new.text}")
+    assert entry.fingerprint == terms.fingerprint_of(new.text)
+    assert len(store.entries("u")) == 2
+
+
+@pytest.mark.parametrize("changed", [{"text": "other"}, {"split": "dev"}, {"user_id": "v"}, {"meta": {}}], ids=str)
+def test_a_changed_query_is_updated_and_counted(store, changed):
+    new = msgspec.structs.replace(_QUERIES[0], **changed)
+
+    assert store.add_queries([new, _QUERIES[1]]) == Counts(updated=1, unchanged=1)
+    assert list(store.queries()) == [new, _QUERIES[1]]
+    assert list(store.queries(split=new.split, user_id=new.user_id)) == [new]
+
+
+def test_queries_are_found_by_split_and_by_user(store):
+    assert list(store.queries()) == _QUERIES
+    assert list(store.queries(split="train")) == list(store.queries(user_id="u")) == _QUERIES[:1]
+    assert list(store.queries(split="train", user_id="w")) == list(store.queries(split="nope")) == []
+    assert (store.has_queries("train"), store.has_queries("test")) == (True, False)
+    assert (store.has_user("w"), store.has_user("x")) == (True, False)
+
+
+def test_a_failing_add_leaves_the_store_as_it_was(store):
+    def documents():
+        yield Document(user_id="u", doc_id="new", text="t")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        store.add_documents(documents())
+    assert store.count() == {"users": 3, "documents": 3, "queries": 2}
+    assert store.documents("u") == _DOCUMENTS[:2]
+
+
+_IDS = st.text(min_size=1).filter(lambda text: "\x00" not in text) | st.sampled_from(
+    ["../x", "a/b", "CON", "x'; DROP TABLE doc;--", "%", "_", "u", "U", "é", "e\u0301", "😀", "1", "01", "1e0", " u"]
+)
+
+
+@settings(max_examples=15)
+@given(st.lists(st.tuples(_IDS, _IDS), min_size=1, max_size=8))
+def test_ids_are_opaque(tmp_path_factory, ids):
+    folder = tmp_path_factory.mktemp("store")
+    expected = {pair: Document(user_id=pair[0], doc_id=pair[1], text=repr(pair)) for pair in ids}
+    with Store(folder / "index.sqlite", create=True) as store:
+        added = store.add_documents(expected[pair] for pair in ids)
+        store.add_queries(Query(query_id=f"{doc}", user_id=user, text="t") for user, doc in expected)
+
+        assert added == Counts(added=len(expected), unchanged=len(ids) - len(expected))
+        for user_id in {user for user, _ in ids}:
+            own = [document for document in expected.values() if document.user_id == user_id]
+            assert store.documents(user_id) == own
+            assert [entry.doc_id for entry in store.entries(user_id)] == [document.doc_id for document in own]
+            assert store.documents(user_id, [own[-1].doc_id]) == own[-1:]
+    assert {entry.name.partition("-")[0] for entry in folder.iterdir()} == {"index.sqlite"}
+
+
+def test_only_its_owner_may_read_the_file_whatever_the_umask(path):
+    before = os.umask(0)
+    try:
+        with Store(path, create=True) as store:
+            store.add_documents(_DOCUMENTS)
+            modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+
+    assert set(modes.values()) == {0o600} and "index.sqlite" in modes
+
+
+def test_a_store_opened_for_reading_cannot_be_written_and_is_not_created(path, store):
+    with Store(path) as reader, pytest.raises(StorageError, match="readonly"):
+        reader.add_documents([Document(user_id="u", doc_id="c", text="t")])
+    with pytest.raises(DataError, match=r"no index in .*; run `prlm index DATA` first"):
+        Store(path.with_name("other.sqlite"))
+    assert not path.with_name("other.sqlite").exists()
+
+
+def test_a_path_with_odd_characters_opens(tmp_path):
+    path = tmp_path / "a b?c#d%41é.sqlite"
+    with Store(path, create=True) as store:
+        store.add_documents(_DOCUMENTS)
+    with Store(path) as reader:
+        assert reader.count()["documents"] == 3
+
+
+def _change(path, *statements):
+    db = sqlite3.connect(path)
+    for statement in statements:
+        db.execute(statement)
+    db.commit()
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("statements", "message"),
+    [
+        (["PRAGMA application_id=1"], "is not a prlm index; name another workspace with -w"),
+        (["PRAGMA user_version=2"], "has format 2, this program reads 1; upgrade prlm"),
+        (["UPDATE meta SET value = 'x'"], "was made by another tokeniser; index the data into a new workspace"),
+        (["DELETE FROM meta"], "was made by another tokeniser"),
+    ],
+)
+@pytest.mark.parametrize("create", [False, True])
+def test_a_file_of_another_program_or_version_is_refused(path, statements, message, create):
+    Store(path, create=True).__exit__()
+    _change(path, *statements)
+
+    with pytest.raises(StorageError) as caught:
+        Store(path, create=create)
+    assert str(caught.value).startswith(f"{path} {message}")
+
+
+@pytest.mark.parametrize("create", [False, True])
+@pytest.mark.parametrize("content", [b"not a database" * 99, b"SQLite format 3\x00" + b"\xff" * 4096])
+def test_bytes_that_are_no_database_are_a_storage_error(path, content, create):
+    path.write_bytes(content)
+
+    with pytest.raises(StorageError, match=str(path)):
+        Store(path, create=create)
+    assert path.read_bytes() == content
+
+
+def _read_all(path):
+    with Store(path) as store:
+        store.count()
+        for user_id in store.users():
+            store.has_user(user_id)
+            store.documents(user_id)
+            store.entries(user_id)
+        list(store.queries())
+        store.has_user("u")
+        return store.quick_check()
+
+
+@settings(max_examples=15)
+@given(data=st.data())
+def test_damaged_pages_are_a_storage_error_or_still_readable(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("store") / "index.sqlite"
+    with Store(path, create=True) as store:
+        store.add_documents(Document(user_id=f"u{n % 3}", doc_id=str(n), text="text " * 200) for n in range(60))
+    content = bytearray(path.read_bytes())
+    page = data.draw(st.integers(1, len(content) // 8192 - 1))
+    content[page * 8192 : (page + 1) * 8192] = b"\xff" * 8192
+    path.write_bytes(content[: data.draw(st.sampled_from([len(content), page * 8192 + 100]))])
+
+    try:
+        assert _read_all(path) != "ok"
+    except StorageError as error:
+        assert str(error).startswith(str(path))
+
+
+def test_a_damaged_table_of_users_is_a_storage_error_for_every_question(path):
+    with Store(path, create=True) as store:
+        store.add_documents(Document(user_id=f"user {n}" * 20, doc_id="d", text="t") for n in range(500))
+    content = path.read_bytes()
+    path.write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
+
+    with Store.__new__(Store) as store:
+        store.path, store._db = path, sqlite3.connect(path)
+        for ask in (store.users, store.count, lambda: store.has_user("u"), lambda: list(store.queries(split="test"))):
+            with pytest.raises(StorageError):
+                ask()
+
+
+def test_a_locked_store_says_who_may_hold_it(path, store, monkeypatch):
+    other = sqlite3.connect(path)
+    other.execute("BEGIN IMMEDIATE")
+    store._db.execute("PRAGMA busy_timeout=1")
+
+    with pytest.raises(StorageError, match="locked; another prlm is writing; try again when it is done"):
+        store.add_documents([Document(user_id="u", doc_id="c", text="t")])
+    other.close()

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import os
+import re
+import stat
+
+import filelock
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prlm_cli.core import workspace as module
+from prlm_cli.core.errors import DataError, StorageError
+from prlm_cli.core.workspace import Workspace, check_name, read_json, write_text
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Workspace(tmp_path / "ws")
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch):
+    """Each run starts a second after the last, so that "newest" is certain."""
+    seconds = iter(range(10, 60))
+    monkeypatch.setattr(module, "_now", lambda: f"2024-01-01T00:00:{next(seconds)}+00:00")
+
+
+def _finished(place, kind, name=None):
+    run = place.new_run(kind, name)
+    run.start(kind, "seed = 0\n")
+    run.finish({"loss": 0.5})
+    return run
+
+
+def test_reading_creates_nothing(place):
+    assert place.runs() == []
+    assert place.latest("policy") is None
+    with pytest.raises(DataError, match=r"no index in .*ws; run `prlm index DATA` first"):
+        place.open_store()
+    with pytest.raises(DataError, match="no run 'x'"):
+        place.run("x")
+    assert not place.folder.exists()
+
+
+def test_a_run_is_running_from_start_to_finish_and_keeps_what_made_it(place):
+    run = place.new_run("reward", None)
+    run.start("reward", "seed = 3\n", pairs_hash="abc")
+    running = place.run("reward-1")
+
+    assert (running.config, running.metrics, running.is_finished) == ("seed = 3\n", {}, False)
+    run.append_log({"step": 1})
+    run.append_log({"step": 2})
+    run.finish({"auc": 0.75})
+    assert running.is_finished
+    assert running.metrics == {"auc": 0.75}
+    assert running.log.read_text().splitlines() == ['{"step": 1}', '{"step": 2}']
+    assert running.state.items() >= {"kind": "reward", "status": "finished", "pairs_hash": "abc"}.items()
+    assert running.state["started"] < running.state["finished"]
+
+
+def test_latest_is_the_newest_finished_run_of_its_kind(place):
+    old = place.new_run("policy", "z")
+    old.start("policy", "")
+    _finished(place, "policy", "a")
+    _finished(place, "reward", "b")
+    warm_start = place.new_run("policy", "c")
+    warm_start.start("policy", "", is_warm_start=True)
+    warm_start.finish({})
+    place.new_run("policy", "running").start("policy", "")
+
+    assert place.latest("policy").name == "a"
+    old.finish({})
+    assert place.latest("policy").name == "z"
+    assert place.latest("reward").name == "b"
+    assert [run.name for run in place.runs()] == ["z", "a", "b", "c", "running"]
+
+
+def test_a_run_without_a_name_gets_the_next_free_number(place):
+    names = [_finished(place, "policy").name for _ in range(3)]
+    place.remove(place.run("policy-2"))
+
+    assert names == ["policy-1", "policy-2", "policy-3"]
+    assert _finished(place, "policy").name == "policy-2"
+    assert _finished(place, "reward").name == "reward-1"
+    assert place.new_run("policy", "mine").name == "mine"
+
+
+def test_a_removed_run_is_gone_with_all_its_files(place):
+    run = _finished(place, "policy", "mine")
+    place.remove(run)
+
+    assert not run.folder.exists()
+    with pytest.raises(DataError, match="no run 'mine'"):
+        place.run("mine")
+
+
+def test_an_unknown_run_is_named_with_the_nearest_one(place):
+    _finished(place, "policy", "first-try")
+
+    with pytest.raises(DataError, match=r"no run 'frist-try' in .*; did you mean first-try\?"):
+        place.run("frist-try")
+
+
+@pytest.mark.parametrize("name", ["a", "0", "a.b_c-d", "a" * 64, "con", "policy-1"])
+def test_a_run_may_have_a_simple_name(name):
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "a/b", "a\\b", "A", "a b", "-a", ".a", "a" * 65, "é", "a\n", "\u0661"]
+)
+def test_a_run_may_not_have_a_name_that_is_a_path_or_odd(place, name):
+    with pytest.raises(DataError, match="cannot name a run"):
+        check_name(name)
+    if name:
+        with pytest.raises(DataError, match="cannot name a run"):
+            place.new_run("policy", name)
+
+
+@given(st.text(max_size=70))
+def test_an_allowed_name_is_one_safe_part_of_a_path(name):
+    try:
+        allowed = check_name(name)
+    except DataError:
+        return
+
+    assert os.path.basename(os.path.normpath(allowed)) == allowed  # noqa: PTH119
+    assert re.fullmatch(r"[ -~]{1,64}", allowed) and allowed == allowed.lower()
+
+
+def test_files_and_folders_are_their_owners_alone_whatever_the_umask(place):
+    before = os.umask(0)
+    try:
+        with place.write_lock(), place.open_store(create=True):
+            run = _finished(place, "policy")
+            run.append_log({"step": 1})
+    finally:
+        os.umask(before)
+
+    modes = {entry.relative_to(place.folder): stat.S_IMODE(entry.stat().st_mode) for entry in place.folder.rglob("*")}
+    assert stat.S_IMODE(place.folder.stat().st_mode) == 0o700
+    assert {str(entry) for entry, mode in modes.items() if mode & 0o077} == set()
+
+
+def test_write_text_replaces_in_one_step_and_leaves_nothing_beside_it(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    write_text(path, "é\n")
+    write_text(path, "two\n")
+
+    assert path.read_text() == "two\n"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    place = Workspace(tmp_path / "file")
+
+    with pytest.raises(StorageError, match=r"file: File exists; name another workspace with -w"):
+        place.open_store(create=True)
+    with pytest.raises(StorageError, match="File exists"):
+        write_text(tmp_path / "file" / "x", "")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff", b"[]", b"3"])
+def test_a_damaged_state_is_a_storage_error(tmp_path, content):
+    path = tmp_path / "state.json"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(StorageError, match=r"state\.json cannot be read; remove the run with `prlm runs rm`"):
+        read_json(path)
+
+
+def test_the_lock_is_held_by_one_at_a_time_and_by_name(place, monkeypatch):
+    lock = filelock.FileLock
+    monkeypatch.setattr(module.filelock, "FileLock", lambda path, timeout, mode: lock(path, timeout=0.05, mode=mode))
+
+    with place.write_lock(), place.write_lock("train"):
+        held = lock(place.folder / ".index.lock", timeout=0.05, is_singleton=False)
+        with pytest.raises(filelock.Timeout):
+            held.acquire()
+    with lock(place.folder / ".index.lock"), pytest.raises(StorageError, match="another prlm is writing"):
+        _hold_in_thread(place)
+    with place.write_lock():
+        pass
+
+
+def _hold_in_thread(place):
+    """Tries the lock from another thread, as another process would."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def hold():
+        with place.write_lock():
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(hold).result()
+
+
+def test_the_lock_waits_ten_seconds_and_ends_with_an_error_inside(place, monkeypatch):
+    given_timeouts = []
+    lock = filelock.FileLock
+
+    def record(path, timeout, mode):
+        given_timeouts.append(timeout)
+        return lock(path, timeout=timeout, mode=mode)
+
+    monkeypatch.setattr(module.filelock, "FileLock", record)
+    with pytest.raises(ZeroDivisionError), place.write_lock():
+        raise ZeroDivisionError
+    with place.write_lock():
+        pass
+    assert given_timeouts == [10, 10]
