@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -53,7 +52,7 @@ def retrieve(
 
     with open_workspace(workspace).open_store() as store:
         found = queries_from(store, path=queries, split=split, user_id=user, text=text)
-        results: Iterable[jsonl.msgspec.Struct] = run(store, found, config.retrieval, seed=config.seed)
+        results = run(store, found, config.retrieval, seed=config.seed)
         if output:
             ui.note(f"{jsonl.write(output, results, force=force)} records in {output}")
         elif json:

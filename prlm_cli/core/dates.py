@@ -5,12 +5,15 @@ All instants are microseconds since the epoch, UTC.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from calendar import monthrange
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
+from datetime import date as date_type
 from typing import NamedTuple
 
 _PARTIAL = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
+_WEEK = re.compile(r"\d{4}-?W\d{2}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -38,10 +41,16 @@ def parse_period(date: str | int | float) -> Period:
     if match := _PARTIAL.fullmatch(text):
         year, month, day = (int(part) if part else None for part in match.groups())
         assert year is not None
-        first = datetime(year, month or 1, day or 1, tzinfo=UTC)
+        first = datetime(year, 1 if month is None else month, 1 if day is None else day, tzinfo=UTC)
         last_month = month or 12
         last = datetime(year, last_month, day or monthrange(year, last_month)[1], 23, 59, 59, 999_999, tzinfo=UTC)
         return Period(_microseconds(first), _microseconds(last))
+    with contextlib.suppress(ValueError):  # 20240517, 2024-W20-5: days as well; 2024-W20 is a week
+        first = datetime.combine(date_type.fromisoformat(text), time(), tzinfo=UTC)
+        days = 7 if _WEEK.fullmatch(text) else 1
+        return Period(_microseconds(first), _microseconds(first + timedelta(days=days)) - 1)
+    if text[:8].isdigit() and text[8:9].isdigit():
+        raise ValueError("a number of epoch seconds is not quoted")
     moment = datetime.fromisoformat(text)
     instant = _microseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     return Period(instant, instant)

@@ -7,7 +7,8 @@ import gzip
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -35,7 +36,7 @@ def encode(record: msgspec.Struct) -> bytes:
     return _ENCODER.encode(record) + b"\n"
 
 
-def read_lines(path: Path) -> Iterator[Line]:
+def read_lines(path: Path, on_fault: Callable[[DataError], None] | None = None) -> Iterator[Line]:
     """The JSON objects of a file (or of standard input, for `-`), one by one.
 
     Blank lines are passed over; a byte order mark and CRLF are accepted; `.gz` is unpacked.
@@ -45,13 +46,20 @@ def read_lines(path: Path) -> Iterator[Line]:
     """
     name = "<stdin>" if path == STDIN else str(path)
     with _open(path) as stream:
-        for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b""), start=1):
+        for number, line in enumerate(_lines(name, stream), start=1):
             where = f"{name}:{number}"
             text = line.removeprefix(_BOM) if number == 1 else line
             if len(text) > MAX_LINE_BYTES:
                 raise DataError(f"{where}: line longer than {MAX_LINE_BYTES // 2**20} MB", hint="split the record")
             if text.strip():
-                yield Line(where, _decode(where, text))
+                try:
+                    fields = _decode(where, text)
+                except DataError as error:
+                    if on_fault is None:
+                        raise
+                    on_fault(error)
+                else:
+                    yield Line(where, fields)
 
 
 def read(path: Path, kind: type[Record]) -> Iterator[Record]:
@@ -126,6 +134,13 @@ def _open(path: Path) -> contextlib.AbstractContextManager[IO[bytes]]:
         raise StorageError(f"{path}: {error.strerror}") from error
 
 
+def _lines(name: str, stream: IO[bytes]) -> Iterator[bytes]:
+    try:
+        yield from iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b"")
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{name}: {error}", hint="the file is damaged") from error
+
+
 def _decode(where: str, line: bytes) -> dict[str, Any]:
     try:
         line.decode()
@@ -146,7 +161,8 @@ def _decode(where: str, line: bytes) -> dict[str, Any]:
 def _reword(message: str) -> str:
     """Msgspec's sentence in the words of this program, with the field first."""
     if message.startswith("Object missing required field"):
-        return "no field '" + message.split("`")[1] + "'"
+        name, _, path = message.removeprefix("Object missing required field `").partition("` - at `$.")
+        return f"no field '{name.strip('`')}'" + (f" in '{path.strip('`')}'" if path else "")
     reason, _, path = message.partition(" - at ")
     field = path.strip("`").removeprefix("$.")
     return f"field '{field}': {reason[0].lower()}{reason[1:]}".replace("`", "") if field else reason.replace("`", "")

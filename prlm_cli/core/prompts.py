@@ -18,9 +18,10 @@ import ast
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.records import ProfileDocument
@@ -34,7 +35,7 @@ _TAG = re.compile(r"<(/?)(think|answer)>", re.IGNORECASE)
 _THINK = re.compile(r"<think>", re.IGNORECASE)
 _END_THINK = re.compile(r"</think>", re.IGNORECASE)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
-_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`"}
+_QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019"}
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,10 @@ class Prompt:
 class Codec(Protocol):
     """A tokenizer as the builder needs it. Control tokens written in messages are encoded as plain text."""
 
-    opens_reasoning: bool
-    """Whether the chat template itself opens <think> in the reply."""
+    @property
+    def opens_reasoning(self) -> bool:
+        """Whether the chat template itself opens <think> in the reply."""
+        ...
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The ids of the whole prompt."""
@@ -176,7 +179,9 @@ class PromptBuilder:
         """Identifies the form of the prompts: two builders with the same hash render the same text."""
         sample = (ProfileDocument(doc_id="1", text="a text", title="a title", rank=1),)
         rendered = self._render("the query", sample)
-        facts = repr((rendered.messages, rendered.is_chat, rendered.opening, self.max_tokens))
+        facts = repr(
+            (rendered.messages, self._render("", ()).messages, rendered.is_chat, rendered.opening, self.max_tokens)
+        )
         return hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()
 
     def _render(self, query: str, records: Sequence[ProfileDocument]) -> Prompt:
@@ -264,6 +269,8 @@ def parse(completion: str, *, cue: str, reasoning_opened: bool) -> Parsed:
         return Parsed(_TAG.sub("", completion).strip(), None)
     else:
         thought, rest = None, completion
+    if _THINK.search(rest):
+        return Parsed(_TAG.sub("", completion).strip(), None)
     reasoning = None if thought is None else _TAG.sub("", thought).strip()
     return Parsed(reasoning, _answer_in(rest, cue))
 
@@ -288,7 +295,9 @@ def _answer_in(text: str, cue: str) -> str | None:
     if answers := _ANSWER.findall(text):
         text = answers[-1]
     text = text.strip()
-    found = _from_dictionary(text, cue) or _first_line(text, cue)
+    found = _from_dictionary(text, cue)
+    if found is None:
+        found = _first_line(text, cue)
     answer = _strip_quotes(found.strip()) if found else ""
     return answer if answer and answer.lower() not in _PLACEHOLDERS else None
 
@@ -297,18 +306,24 @@ def _from_dictionary(text: str, cue: str) -> str | None:
     key = cue.lower()
     start, end = text.find("{"), text.rfind("}")
     if 0 <= start < end:
-        for read in (json.loads, ast.literal_eval):
+        for read in (json.loads, _literal):
             try:
                 found = read(text[start : end + 1])
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
+            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
                 continue
             if isinstance(found, dict):
                 value = {str(k).lower(): v for k, v in found.items()}.get(key)
-                return value if isinstance(value, str) else None
+                return value if isinstance(value, str) else "" if key in {str(k).lower() for k in found} else None
     quoted = re.search(
         rf"[\"']{re.escape(key)}[\"']\s*:\s*([\"'])(.*?)\1\s*(?:[,}}\n]|\Z)", text, re.IGNORECASE | re.DOTALL
     )
     return quoted.group(2) if quoted else None
+
+
+def _literal(text: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an odd escape in a completion is nobody's fault, and a warning would print it
+        return ast.literal_eval(text)
 
 
 def _first_line(text: str, cue: str) -> str | None:
@@ -320,6 +335,6 @@ def _first_line(text: str, cue: str) -> str | None:
 
 
 def _strip_quotes(text: str) -> str:
-    while len(text) >= 2 and _QUOTES.get(text[0]) == text[-1]:
+    while len(text) >= 2 and _QUOTES.get(text[0]) == text[-1] and text[-1] not in text[1:-1]:
         text = text[1:-1].strip()
     return text

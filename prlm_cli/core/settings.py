@@ -24,7 +24,7 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 class Section(BaseModel):
     """A frozen group of settings; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class ModelSettings(Section):
@@ -249,7 +249,10 @@ def _validate(values: dict[str, Any], origins: dict[str, str]) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        origin = origins.get(key, next((o for k, o in origins.items() if key.startswith(k + ".")), ""))
+        origin = origins.get(
+            key,
+            next((o for k, o in origins.items() if f"{key}.".startswith(f"{k}.") or f"{k}.".startswith(f"{key}.")), ""),
+        )
         if first["type"] == "extra_forbidden":
             raise SettingsError(f"{origin}unknown key {key}", hint=did_you_mean(key, _known_keys())) from error
         raise SettingsError(f"{origin}{key}: {first['msg'][0].lower()}{first['msg'][1:]}", hint="see --help") from error
@@ -260,24 +263,29 @@ def _known_keys() -> list[str]:
     for name, field in Config.model_fields.items():
         section = field.annotation
         is_section = isinstance(section, type) and issubclass(section, Section)
-        known += [f"{name}.{key}" for key in section.model_fields] if is_section else [name]  # type: ignore[union-attr]
+        known += [name, *(f"{name}.{key}" for key in section.model_fields)] if is_section else [name]  # type: ignore[union-attr]
     return known
 
 
 def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         return text, tomllib.loads(text)
     except FileNotFoundError as error:
         raise SettingsError(f"{path}: no such file", hint="--config names a TOML file") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"{path}: {error}", hint="a configuration file is TOML") from error
 
 
 def _line_of(text: str, key: str) -> int:
-    name = re.escape(key.rpartition(".")[2])
-    match = re.search(rf"^\s*{name}\s*=", text, re.MULTILINE)
-    return text.count("\n", 0, match.end()) + 1 if match else 1
+    """The line that gives a key, under its table's header or dotted; 1 where it is written some other way."""
+    table = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            table = f"{header[1].strip()}."
+        elif (name := line.partition("=")[0].strip()) and f"{table}{name}" == key:
+            return number
+    return 1
 
 
 def _parse_assignment(assignment: str) -> tuple[str, Any]:
@@ -320,4 +328,4 @@ def _toml(value: Any) -> str:
         return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -153,7 +153,8 @@ class Store:
 
     def has_user(self, user_id: str) -> bool:
         """Whether the user has ever come in."""
-        return self._uid(user_id) is not None
+        with self._storage_errors():
+            return self._uid(user_id) is not None
 
     def users(self) -> list[str]:
         """All user ids, in the order they came in."""

@@ -60,7 +60,8 @@ class Run:
 
     def start(self, kind: Kind, config: str, **facts: Any) -> None:
         """Creates the folder with its configuration and state."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self.folder.parent.parent, self.folder.parent, self.folder):  # `parents=True` takes no mode
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_text(self.folder / "config.toml", config)
         self._write_state({"kind": kind, "status": "running", "started": _now(), **facts})
 
@@ -71,7 +72,7 @@ class Run:
 
     def append_log(self, fields: dict[str, Any]) -> None:
         """Appends one line of figures to the log."""
-        with self.log.open("a") as stream:
+        with open(self.log, "a", opener=_private) as stream:
             stream.write(json.dumps(fields) + "\n")
 
     def _write_state(self, state: dict[str, Any]) -> None:
@@ -190,7 +191,7 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(temporary, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:
+        with open(temporary, "w", opener=_private) as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -209,8 +210,13 @@ def read_json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise StorageError(f"{path} cannot be read", hint="remove the run with `prlm runs rm`") from error
-    assert isinstance(found, dict)
+    if not isinstance(found, dict):
+        raise StorageError(f"{path} cannot be read", hint="remove the run with `prlm runs rm`")
     return found
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
 
 
 def _now() -> str:

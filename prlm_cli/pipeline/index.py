@@ -14,7 +14,7 @@ import msgspec
 
 from prlm_cli.core import jsonl
 from prlm_cli.core.dates import parse_period
-from prlm_cli.core.errors import DataError, PrlmError
+from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import Document, Query, with_doc_id
 from prlm_cli.core.store import Counts, Store
 from prlm_cli.core.workspace import Workspace
@@ -46,8 +46,8 @@ def index(workspace: Workspace, paths: Sequence[Path], *, split: str | None = No
         StorageError: If the store cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="prlm-") as folder:
-        files = [_spool(Path(folder)) if path == jsonl.STDIN else path for path in paths]
-        names = {str(files[n]): "<stdin>" for n, path in enumerate(paths) if path == jsonl.STDIN}
+        files = [_spool(path, Path(folder) / f"input{n}") if _is_stream(path) else path for n, path in enumerate(paths)]
+        names = {str(file): _name(path) for file, path in zip(files, paths, strict=True)}
         _check(files, split, names)
         with workspace.write_lock(), workspace.open_store(create=True) as store:
             return _add(store, (record for file in files for record in _read(file, split)))
@@ -65,7 +65,7 @@ def _add(store: Store, records: Iterable[Document | Query]) -> Indexed:
 def _check(files: Sequence[Path], split: str | None, names: dict[str, str]) -> None:
     """Reads everything once, so that a bad line leaves the store as it was."""
     for file in files:
-        faults: list[PrlmError] = []
+        faults: list[DataError] = []
         name = names.get(str(file), str(file))
         if not sum(1 for _ in _read(file, split, faults.append)) and not faults:
             raise DataError(f"{name}: no records", hint="one JSON object a line, with user_id and text")
@@ -77,14 +77,16 @@ def _check(files: Sequence[Path], split: str | None, names: dict[str, str]) -> N
 
 
 def _read(
-    file: Path, split: str | None, on_fault: Callable[[PrlmError], None] | None = None
+    file: Path, split: str | None, on_fault: Callable[[DataError], None] | None = None
 ) -> Iterator[Document | Query]:
-    lines = jsonl.read_lines(file)
+    lines = jsonl.read_lines(file, on_fault)
     while True:
         try:
             where, fields = next(lines)
             if "query_id" in fields:
-                yield _check_date(where, jsonl.validate(where, {"split": split, **fields}, Query))
+                yield _check_date(
+                    where, jsonl.validate(where, {**fields, "split": fields.get("split") or split}, Query)
+                )
             else:
                 yield _check_date(where, with_doc_id(jsonl.validate(where, fields, Document)))
         except StopIteration:
@@ -107,9 +109,21 @@ def _check_date(where: str, record: Document | Query) -> Document | Query:
     return record
 
 
-def _spool(folder: Path) -> Path:
-    """Standard input in a private file, so that it can be read twice."""
-    path = folder / "stdin"
-    with path.open("wb") as stream:
-        shutil.copyfileobj(sys.stdin.buffer, stream)
+def _is_stream(path: Path) -> bool:
+    """Whether what comes from there can be read only once: standard input, or a pipe."""
+    return path == jsonl.STDIN or path.is_fifo()
+
+
+def _name(path: Path) -> str:
+    return "<stdin>" if path == jsonl.STDIN else str(path)
+
+
+def _spool(source: Path, path: Path) -> Path:
+    """A stream in a private file, so that it can be read twice."""
+    with path.open("wb") as target:
+        if source == jsonl.STDIN:
+            shutil.copyfileobj(sys.stdin.buffer, target)
+        else:
+            with source.open("rb") as stream:
+                shutil.copyfileobj(stream, target)
     return path

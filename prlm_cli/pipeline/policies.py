@@ -80,7 +80,8 @@ class ChosenPolicy:
         policy = load_policy(self.config, run=self.run, adapter=self.adapter, reporter=reporter)
         if self.run and not self.allow_prompt_drift and self.run.metrics["prompt_hash"] != policy.builder.hash:
             raise SettingsError(
-                f"run '{self.run.name}' was trained with other prompts", hint="--allow-prompt-drift uses it all the same"
+                f"run '{self.run.name}' was trained with other prompts",
+                hint="--allow-prompt-drift uses it all the same",
             )
         return policy
 

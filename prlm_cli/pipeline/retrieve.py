@@ -45,7 +45,7 @@ def swapped_profile(
     """
     import random
 
-    others = [user_id for user_id in user_ids if user_id != query.user_id]
+    others = sorted({*user_ids} - {query.user_id})
     random.Random(f"swap:{seed}:{query.query_id}").shuffle(others)
     for user_id in others:
         if profile := _profile(store, query, user_id, settings, seed):

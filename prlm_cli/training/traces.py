@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import mean
 
 from prlm_cli.core.records import ProfileDocument
@@ -16,7 +16,33 @@ from prlm_cli.core.records import ProfileDocument
 _WORD = re.compile(r"\w+")
 _MAX_PLANNED = 4
 _SMALL_WORDS = frozenset(
-    ["a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "in", "into", "is", "it", "its", "not", "of", "on", "or", "that", "the", "this", "to", "was", "with"]
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "by",
+        "for",
+        "from",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "not",
+        "of",
+        "on",
+        "or",
+        "that",
+        "the",
+        "this",
+        "to",
+        "was",
+        "with",
+    ]
 )
 
 
@@ -47,7 +73,7 @@ def _case(title: str) -> str:
     return "title case" if len(words) > 1 and all(word[0].isupper() for word in words) else "sentence case"
 
 
-_TRAITS = {
+_TRAITS: dict[str, Callable[[str], object]] = {
     "tag and colon first": lambda title: re.match(r"\S+( \S+)?:\s", title),
     "number first": lambda title: title[:1].isdigit(),
     "verb in -ing first": lambda title: re.match(r"\w+ing\b", title),
@@ -68,5 +94,5 @@ def _plan(text: str, target: str) -> str:
     return ", ".join(used[:_MAX_PLANNED]) if used else "own words"
 
 
-def _most_common(values: object) -> str:
-    return Counter(values).most_common(1)[0][0]  # type: ignore[call-overload, no-any-return]
+def _most_common(values: Iterable[str]) -> str:
+    return Counter(values).most_common(1)[0][0]
