@@ -5,6 +5,7 @@ A subcommand's module is imported when it runs; the listing needs only the sente
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -14,9 +15,10 @@ from typing import Any
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from prlm_cli import ui
-from prlm_cli.core.errors import PrlmError
+from prlm_cli.core.errors import OutOfMemoryError, PrlmError, StorageError, did_you_mean
 from prlm_cli.version import __version__
 
 COMMANDS = {
@@ -25,18 +27,24 @@ COMMANDS = {
     "train-reward": "Train the personalisation reward model on contrastive pairs.",
     "train-policy": "Train the policy: a warm start, then GRPO.",
     "generate": "Write personalised answers with their reasoning.",
-    "eval": "Score generations, with intervals.",
+    "eval": "Score generations: the mean of each metric, with its 95 % interval over users.",
     "compare": "Test two generation files against each other, paired by query.",
     "runs": "List, show and remove the runs of a workspace.",
     "pull": "Fetch models into the cache, so that --offline works after it.",
     "doctor": "Check what works on this machine.",
     "demo": "Run the whole pipeline on the embedded model and corpus.",
 }
-_EPILOG = "A full run: prlm index data.jsonl; prlm train-reward; prlm train-policy --qlora; prlm generate --user u123"
-_TERMINATED = 143
+_EPILOG = """\b
+A full run:
+  prlm index data.jsonl
+  prlm train-reward
+  prlm train-policy --qlora
+  prlm generate --user u123"""
+_USAGE = 2
+_BUG = 70
 _INTERRUPTED = 130
 _READER_GONE = 141
-_BUG = 70
+_TERMINATED = 143
 
 
 class _Prlm(TyperGroup):
@@ -54,23 +62,17 @@ class _Prlm(TyperGroup):
             formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name, command, rest = super().resolve_command(ctx, args)
-        return (args[0] if command else name), command, rest
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except PrlmError as error:
-            ui.print_error(error)
-            raise typer.Exit(error.exit_code) from error
+        if args[0] not in COMMANDS:
+            ctx.fail(f"No such command '{args[0]}'; {did_you_mean(args[0], COMMANDS)}")
+        _, command, rest = super().resolve_command(ctx, args)
+        return args[0], command, rest
 
 
 app = typer.Typer(
     cls=_Prlm,
-    pretty_exceptions_enable=False,
     rich_markup_mode=None,
     add_completion=False,
-    no_args_is_help=True,
+    invoke_without_command=True,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -83,38 +85,85 @@ def _print_version(asked: bool) -> None:
 
 
 @app.callback()
-def _root(version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True)) -> None:
+def _root(
+    context: typer.Context,
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+    ),
+) -> None:
     """Personalised retrieval-augmented generation with learned, explicit reasoning."""
+    if context.invoked_subcommand is None:
+        ui.print_line(context.get_help(), to_stderr=True)
+        raise typer.Exit(_USAGE)
 
 
 def main() -> None:
     """Runs the command line and exits with the code of interface.md."""
     signal.signal(signal.SIGTERM, _terminate)
+    code = _run(sys.argv[1:])
     try:
-        code = app(standalone_mode=False)
         sys.stdout.flush()
-    except typer.Exit as stop:
-        code = stop.exit_code
-    except (typer.Abort, KeyboardInterrupt):
-        code = _INTERRUPTED
-    except BrokenPipeError:
-        # The interpreter flushes stdout once more at its end; with nowhere to write that would be an error of its own.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = _READER_GONE
-    except MemoryError:
-        ui.print_line("prlm: out of memory; try smaller batches or --qlora", to_stderr=True)
-        code = 4
-    except Exception as error:
+    except OSError as error:
         code = _code_of(error)
     sys.exit(code)
 
 
+def _run(arguments: list[str]) -> int:
+    # Not through the app's own call: that turns a broken pipe into exit 1 and prints on Ctrl-D.
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("prlm", arguments) as context:
+            command.invoke(context)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    except Exception as error:
+        return _code_of(error)
+    return 0
+
+
 def _code_of(error: Exception) -> int:
-    if isinstance(error, typer.BadParameter.__mro__[2]):  # ClickException, which Typer keeps under a private name
+    """The exit code of an error, which is said in one line."""
+    if isinstance(error, BrokenPipeError):
+        _discard_stdout()
+        return _READER_GONE
+    if isinstance(error, TyperException):
         ui.print_usage_error(error)
-        return 2
+        return _USAGE
+    known = error if isinstance(error, PrlmError) else _known(error)
+    if known:
+        ui.print_error(known)
+        return known.exit_code
     ui.print_bug(error)
     return _BUG
+
+
+def _known(error: Exception) -> PrlmError | None:
+    """What Python and torch raise where memory or the disk ends, as an error of ours."""
+    known: PrlmError
+    if _is_out_of_memory(error):
+        known = OutOfMemoryError("out of memory", hint="try smaller batches, shorter prompts or --qlora")
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        _discard_stdout()  # it may be what could not be written
+        known = StorageError(str(error.strerror), hint="free some space")
+    else:
+        return None
+    known.__cause__ = error
+    return known
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    message = str(error).lower()  # torch has no type of its own for it on a CPU
+    phrases = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(phrase in message for phrase in phrases)
+
+
+def _discard_stdout() -> None:
+    # The interpreter flushes stdout once more at its end; with nowhere to write that would be an error of its own.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

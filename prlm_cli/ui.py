@@ -74,7 +74,8 @@ def print_usage_error(error: Exception) -> None:
     message = getattr(error, "format_message", lambda: str(error))()
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "prlm"
-    print_line(f"prlm: {visible(message)} Try `{command} --help`.", to_stderr=True)
+    stop = "" if message.endswith((".", "?")) else "."
+    print_line(f"prlm: {visible(message)}{stop} Try `{command} --help`.", to_stderr=True)
 
 
 def print_bug(error: Exception) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -31,12 +32,59 @@ for _name, _examples in {"ci": 100, "dev": 200, "night": 20_000}.items():
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the files of tests/golden anew")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Holds a text against a file of tests/golden; with --update-golden, writes that file."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.write_text(text, encoding="utf-8")
+        assert path.exists(), f"no tests/golden/{name}; pytest --update-golden writes it"
+        assert text == path.read_text(encoding="utf-8")
+
+    return check
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Each file below a folder, with a hash of its content.
+
+    The side files of SQLite, which readers leave behind, hold nothing and do not count.
+    """
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.endswith(("-wal", "-shm"))
+    }
+
+
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, value in {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100", "HF_HUB_OFFLINE": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("PRLM_WORKSPACE", raising=False)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    """For tiny models a second thread only costs, and much where the machine is busy."""
+    if "tiny_model" not in request.fixturenames:
+        yield
+        return
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class Result(NamedTuple):
@@ -74,7 +122,6 @@ def prlm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
         at_sigterm = signal.getsignal(signal.SIGTERM)
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["prlm", *map(str, args)])
-            patch.setattr(sys.modules["__main__"], "__package__", None, raising=False)  # else usage says how pytest ran
             for name, stream in {"stdin": stdin, "stdout": stdout, "stderr": stderr}.items():
                 patch.setattr(sys, name, stream)
             try:

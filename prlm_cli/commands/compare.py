@@ -10,14 +10,14 @@ import typer
 
 from prlm_cli import ui
 from prlm_cli.commands.flags import Config, config_flags
-from prlm_cli.commands.options import DEFAULT_WORKSPACE, Json, Offline, Quiet, Verbose, WorkspaceDir
+from prlm_cli.commands.options import DEFAULT_WORKSPACE, Json, Offline, Quiet, Verbose, WorkspaceDir, new_app
 from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError
 
 if TYPE_CHECKING:
     from prlm_cli.pipeline.compare import Comparison, Counts
 
-app = typer.Typer(rich_markup_mode=None)
+app = new_app()
 _HEADER = ["metric", "A", "B", "A - B", "95 % interval", "p", "win/tie/loss", "by user", "n"]
 
 
@@ -38,10 +38,10 @@ def compare(
     verbose: Verbose = False,
     offline: Offline = False,
 ) -> None:
-    """Test whether A's generations score higher than B's, paired by query, with users as the sample.
+    """Test two generation files against each other, paired by query.
 
-    --require "rougeL>=+0.01" holds where the lower end of the 95 % interval of A - B is at least 0.01; with <=, where
-    its upper end is at most the number.
+    The users are the sample. --require "rougeL>=+0.01" holds where the lower end of the 95 % interval of A - B is at
+    least 0.01; with <=, where its upper end is at most the number.
 
     Example: prlm compare trained.jsonl untrained.jsonl --metric rougeL --metric rouge1
     Example: prlm compare new.jsonl old.jsonl --require "rougeL>=-0.005"

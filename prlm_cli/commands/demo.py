@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prlm_cli import ui
-from prlm_cli.commands.options import Json, Offline, Quiet, Seed, Verbose, open_workspace
+from prlm_cli.commands.options import Json, Offline, Quiet, Seed, Verbose, new_app, open_workspace
 
 if TYPE_CHECKING:
     from prlm_cli.core.records import Generation
     from prlm_cli.pipeline.demo import Demonstration, StageDone
 
-app = typer.Typer(rich_markup_mode=None)
+app = new_app()
 
 _EXCERPT_CHARACTERS = 150
 

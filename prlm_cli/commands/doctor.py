@@ -5,16 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-import typer
 
 from prlm_cli import ui
-from prlm_cli.commands.options import DEFAULT_WORKSPACE, Json, Offline, Quiet, Verbose, WorkspaceDir, open_workspace
+from prlm_cli.commands.options import (
+    DEFAULT_WORKSPACE,
+    Json,
+    Offline,
+    Quiet,
+    Verbose,
+    WorkspaceDir,
+    new_app,
+    open_workspace,
+)
 from prlm_cli.core.errors import RefusedError
 
 if TYPE_CHECKING:
     from prlm_cli.pipeline.doctor import Check
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = new_app()
 _NAME_WIDTH = 15
 
 
@@ -26,9 +34,9 @@ def doctor(
     verbose: Verbose = False,
     offline: Offline = False,
 ) -> None:
-    """Check what works on this machine; nothing is sent over the network.
+    """Check what works on this machine.
 
-    A line is ok, warn or fail. Exit 1 if one fails.
+    A line is ok, warn or fail. Exit 1 if one fails. Nothing is sent over the network.
 
     Example: prlm doctor
     Example: prlm doctor -w /data/.prlm --json

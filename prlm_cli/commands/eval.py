@@ -9,13 +9,23 @@ import typer
 
 from prlm_cli import ui
 from prlm_cli.commands.flags import Config, config_flags
-from prlm_cli.commands.options import DEFAULT_WORKSPACE, Force, Input, Json, Offline, Quiet, Verbose, WorkspaceDir
+from prlm_cli.commands.options import (
+    DEFAULT_WORKSPACE,
+    Force,
+    Input,
+    Json,
+    Offline,
+    Quiet,
+    Verbose,
+    WorkspaceDir,
+    new_app,
+)
 from prlm_cli.core.errors import DataError
 
 if TYPE_CHECKING:
     from prlm_cli.pipeline.evaluate import Evaluation
 
-app = typer.Typer(rich_markup_mode=None)
+app = new_app()
 
 
 @app.command("eval")

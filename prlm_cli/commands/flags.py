@@ -48,15 +48,16 @@ def config_flags(**flags: str) -> Callable[[Callable[..., None]], Callable[..., 
     Every command so decorated also takes --preset, --config and --set.
 
     Args:
-        flags: Parameter name -> "section.key", for example `num_generations="policy.num_generations"`. The flag is the name
-            with hyphens, `k` is -k. None given leaves the value of the weaker layers.
+        flags: Parameter name -> "section.key", for example `num_generations="policy.num_generations"`. The flag is the
+            name with hyphens, `k` is -k. One that is not given leaves the value of the weaker layers.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        def wrapper(**arguments: Any) -> None:
+        def wrapper(context: typer.Context, **arguments: Any) -> None:
+            values = {name: arguments.pop(name) for name in flags}
             layers = Layers(
                 **{name: arguments.pop(name) for name in _LAYERS},
-                flags={key: arguments.pop(name) for name, key in flags.items()},
+                flags={key: values[name] for name, key in flags.items() if _is_given(context, name)},
             )
             command(**arguments, **({"layers": layers} if takes_layers else {"config": layers.resolve()}))
 
@@ -70,7 +71,8 @@ def config_flags(**flags: str) -> Callable[[Callable[..., None]], Callable[..., 
             )
             for name, kind in _LAYERS.items()
         ]
-        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + added
+        parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+        parameters += [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + added
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
         wrapper.__doc__ = command.__doc__
@@ -87,10 +89,18 @@ def _flag(name: str, key: str) -> inspect.Parameter:
     if kind is bool:
         names = [f"{names[0]}/--no-{name.replace('_', '-')}"]
     choices = "|".join(str(choice) for choice in _choices(field.annotation))
-    option = typer.Option(*names, help=field.description, metavar=choices or None, show_default=_shown(field.default))
+    option = typer.Option(*names, help=field.description, metavar=choices or None)
+    if field.default is None:
+        kind |= None
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+        name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=Annotated[kind, option]
     )
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether a flag was typed; its default only tells what holds where no layer says otherwise."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:
@@ -107,10 +117,6 @@ def _plain_type(annotation: Any) -> Any:
         return str
     optional = [part for part in get_args(annotation) if part is not type(None)]
     return optional[0] if optional else annotation
-
-
-def _shown(default: Any) -> str | bool:
-    return str(default).lower() if default is not None else False
 
 
 __all__ = ["Config", "config_flags"]

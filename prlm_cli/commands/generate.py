@@ -19,10 +19,11 @@ from prlm_cli.commands.options import (
     Split,
     Verbose,
     WorkspaceDir,
+    new_app,
     open_workspace,
 )
 
-app = typer.Typer(rich_markup_mode=None)
+app = new_app()
 
 
 @app.command()

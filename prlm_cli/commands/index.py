@@ -8,14 +8,23 @@ from typing import Annotated
 import typer
 
 from prlm_cli import ui
-from prlm_cli.commands.options import DEFAULT_WORKSPACE, Json, Offline, Quiet, Verbose, WorkspaceDir, open_workspace
+from prlm_cli.commands.options import (
+    DEFAULT_WORKSPACE,
+    Json,
+    Offline,
+    Quiet,
+    Verbose,
+    WorkspaceDir,
+    new_app,
+    open_workspace,
+)
 
-app = typer.Typer(rich_markup_mode=None)
+app = new_app()
 
 
 @app.command()
 def index(
-    data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="JSONL files; - is stdin.")],
+    data: Annotated[list[Path], typer.Argument(metavar="DATA", help="JSONL files; - is stdin.")],
     workspace: WorkspaceDir = DEFAULT_WORKSPACE,
     split: Annotated[str | None, typer.Option("--split", help="Split of queries that name none.")] = None,
     json: Json = False,

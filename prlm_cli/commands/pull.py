@@ -9,16 +9,25 @@ from typing import Annotated
 import typer
 
 from prlm_cli import ui
-from prlm_cli.commands.options import DEFAULT_WORKSPACE, Json, Offline, Quiet, Verbose, WorkspaceDir, open_workspace
+from prlm_cli.commands.options import (
+    DEFAULT_WORKSPACE,
+    Json,
+    Offline,
+    Quiet,
+    Verbose,
+    WorkspaceDir,
+    new_app,
+    open_workspace,
+)
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = new_app()
 
 
 @app.command()
 def pull(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODEL...]", help="Names; default: the embedded model.", show_default=False),
+        typer.Argument(metavar="MODEL", help="Names; default: the embedded model.", show_default=False),
     ] = None,
     workspace: WorkspaceDir = DEFAULT_WORKSPACE,
     json: Json = False,
@@ -26,9 +35,9 @@ def pull(
     verbose: Verbose = False,
     offline: Offline = False,
 ) -> None:
-    """Fetch models into the cache, so that --offline works after it; prints the folder of each.
+    """Fetch models into the cache, so that --offline works after it.
 
-    With --offline, say where they lie, or what is missing.
+    Prints the folder of each. With --offline, say where they lie, or what is missing.
 
     Example: prlm pull
     Example: prlm pull Qwen/Qwen3-0.6B

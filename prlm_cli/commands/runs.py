@@ -11,11 +11,20 @@ from typing import Annotated, Any
 import typer
 
 from prlm_cli import ui
-from prlm_cli.commands.options import DEFAULT_WORKSPACE, Json, Offline, Quiet, Verbose, WorkspaceDir, open_workspace
+from prlm_cli.commands.options import (
+    DEFAULT_WORKSPACE,
+    Json,
+    Offline,
+    Quiet,
+    Verbose,
+    WorkspaceDir,
+    new_app,
+    open_workspace,
+)
 from prlm_cli.core.errors import SettingsError, StorageError
 from prlm_cli.core.workspace import Run, Workspace
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = new_app()
 _HEADER = ["run", "kind", "state", "started", "metrics"]
 # The metrics that the listing shows, of whichever a run has.
 _KEY_METRICS = {
@@ -41,7 +50,9 @@ def runs(
     verbose: Verbose = False,
     offline: Offline = False,
 ) -> None:
-    """List the runs of a workspace, oldest first; show or remove one.
+    """List, show and remove the runs of a workspace.
+
+    Without a subcommand, lists them, oldest first.
 
     Example: prlm runs
     Example: prlm runs show policy-1 --json

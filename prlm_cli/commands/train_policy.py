@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from prlm_cli import ui
 from prlm_cli.commands.flags import Config, config_flags
 from prlm_cli.commands.options import (
@@ -18,11 +16,12 @@ from prlm_cli.commands.options import (
     RunName,
     Verbose,
     WorkspaceDir,
+    new_app,
     open_workspace,
     resumes,
 )
 
-app = typer.Typer(rich_markup_mode=None)
+app = new_app()
 
 
 @app.command()

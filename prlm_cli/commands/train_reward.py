@@ -20,11 +20,12 @@ from prlm_cli.commands.options import (
     RunName,
     Verbose,
     WorkspaceDir,
+    new_app,
     open_workspace,
     resumes,
 )
 
-app = typer.Typer(rich_markup_mode=None)
+app = new_app()
 
 
 @app.command()

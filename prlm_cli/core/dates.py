@@ -28,8 +28,8 @@ class Period(NamedTuple):
 def parse_period(date: str | int | float) -> Period:
     """The period that an ISO 8601 date or a number of epoch seconds states.
 
-    `2024` covers the year, `2024-05` the month, `2024-05-17` the day, a date with a time that instant (UTC where it names
-    no zone).
+    `2024` covers the year, `2024-05` the month, `2024-05-17` the day, a date with a time that instant (UTC where it
+    names no zone).
 
     Raises:
         ValueError: If the date is neither.

@@ -8,8 +8,9 @@ A prompt is a query, the records retrieved for it and an instruction, in one of 
 
 With reasoning, the prompt ends by opening <think>; the completion closes it, and then gives the cue and the answer.
 
-Differs from PrLM's released code (method reference, section 2): one builder for training and inference (defect 4), a budget
-per record instead of a blind cut of the whole prompt (5), and extraction that never reads an answer out of the thought (2, 3).
+Differs from PrLM's released code (method reference, section 2): one builder for training and inference (defect 4), a
+budget per record instead of a blind cut of the whole prompt (5), and extraction that never reads an answer out of the
+thought (2, 3).
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is encoded: turns through the chat template, or one plain text; then `opening`, which is ours, not the user's."""
+    """What is encoded: turns through the chat template, or one text; then `opening`, which is never the user's."""
 
     messages: tuple[Message, ...]
     is_chat: bool
@@ -121,9 +122,9 @@ class PromptBuilder:
     def build(self, text: str, profile: Sequence[ProfileDocument]) -> Packed:
         """The prompt for a query's text and its records (best first), cut to fit.
 
-        The records share what the rest leaves, in the order of their rank; what one does not use goes to the next. A record
-        with no room for a meaningful piece of its text is left out, the worst first. The query is cut only when it does not
-        fit alone.
+        The records share what the rest leaves, in the order of their rank; what one does not use goes to the next. A
+        record with no room for a meaningful piece of its text is left out, the worst first. The query is cut only when
+        it does not fit alone.
 
         Raises:
             SettingsError: If not even an empty query fits.
@@ -164,7 +165,7 @@ class PromptBuilder:
         return parse(completion, cue=self.task.cue, reasoning_opened=self.reasoning)
 
     def is_well_formed(self, completion: str) -> bool:
-        """Whether the completion has a readable answer after exactly one closed, non-empty thought (or none, without reasoning)."""
+        """Whether a readable answer follows exactly one closed, non-empty thought, or none without reasoning."""
         parsed = self.parse(completion)
         if parsed.answer is None:
             return False
@@ -257,9 +258,9 @@ class PromptBuilder:
 def parse(completion: str, *, cue: str, reasoning_opened: bool) -> Parsed:
     """The reasoning and the answer of a completion (method reference 3.2).
 
-    What follows the last </think> counts; a thought that was opened, by the prompt or in the text, and never closed has no
-    answer. Then: the last <answer>, else a dictionary with the cue as key, else a quoted value after the cue, else the first
-    line that is not empty, if it is short enough to be an answer. A placeholder is no answer.
+    What follows the last </think> counts; a thought that was opened, by the prompt or in the text, and never closed has
+    no answer. Then: the last <answer>, else a dictionary with the cue as key, else a quoted value after the cue, else
+    the first line that is not empty, if it is short enough to be an answer. A placeholder is no answer.
     """
     ends = list(_END_THINK.finditer(completion))
     if ends:

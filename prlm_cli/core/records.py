@@ -1,7 +1,7 @@
 """The records that flow between the stages: one JSON object a line.
 
-Each stage adds its fields and passes on all others: Query -> Retrieved -> Generation -> Score. Fields that a record does
-not declare are kept in `meta`.
+Each stage adds its fields and passes on all others: Query -> Retrieved -> Generation -> Score. Fields that a record
+does not declare are kept in `meta`.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ CREATE INDEX query_user ON query(uid);
 
 
 class Entry(NamedTuple):
-    """What retrieval needs of a document: `until` is the last instant of its date (microseconds, UTC), None if undated."""
+    """What retrieval needs of a document: `until` is the last instant of its date, in microseconds, None if undated."""
 
     rid: int
     doc_id: str

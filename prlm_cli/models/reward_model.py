@@ -83,8 +83,8 @@ class RewardModel:
 def fit_temperature(margins: Sequence[float]) -> float:
     """The T that makes `sigmoid(margin / T)` most likely where every margin should be positive; 1 without margins.
 
-    A scan over a grid: the likelihood has one peak, and two digits are enough. Bounded below, so that margins that are all
-    positive do not turn the reward into a step.
+    A scan over a grid: the likelihood has one peak, and two digits are enough. Bounded below, so that margins that are
+    all positive do not turn the reward into a step.
     """
     if not margins:
         return 1.0

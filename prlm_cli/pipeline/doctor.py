@@ -211,18 +211,14 @@ def _four_bit_error() -> float:
 def _model() -> Iterator[Check]:
     name = "embedded model"
     try:
-        from huggingface_hub import try_to_load_from_cache
+        from prlm_cli.models.loading import cached_model
 
-        from prlm_cli.models.loading import EMBEDDED_HUB_NAME, cache_folder
+        found = cached_model(EMBEDDED_MODEL)
     except _BROKEN_LIBRARY as error:
         yield Check(name, "warn", f"cannot be looked for: {_first_line(error)}", "mend the lines above first")
         return
-    converted = cache_folder() / EMBEDDED_MODEL
-    from_hub = try_to_load_from_cache(EMBEDDED_HUB_NAME, "model.safetensors")
-    if (converted / "config.json").is_file():
-        yield Check(name, "ok", str(converted))
-    elif isinstance(from_hub, str):
-        yield Check(name, "ok", str(Path(from_hub).parent))
+    if found:
+        yield Check(name, "ok", str(found))
     else:
         yield Check(name, "warn", f"{EMBEDDED_MODEL} is not in the cache", "prlm pull")
 

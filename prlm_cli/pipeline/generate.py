@@ -39,7 +39,7 @@ def generate(
     report = (reporter or Silent()).stage(stage)
     stream = iter(queries)
     done = 0
-    # A window of several batches lets prompts of similar length share one; the first is small so that results come soon.
+    # A window of several batches lets prompts of similar length share one; the first is small: results come soon.
     size = config.generation.batch_size
     while window := list(islice(stream, size)):
         packed = [policy.builder.build(query.text, query.profile) for query in window]

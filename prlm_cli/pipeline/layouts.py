@@ -32,8 +32,8 @@ class Form(NamedTuple):
 def resolve_prompt(workspace: Workspace, queries: Iterable[Retrieved], config: Config, reporter: Reporter) -> Config:
     """The configuration with `auto` replaced: reasoning by on, the layout by the model's best.
 
-    The embedded model's is known. Any other's is measured once, on up to 64 training queries with the untrained model, and kept
-    in the workspace's cache; without such queries it is `completion`.
+    The embedded model's is known. Any other's is measured once, on up to 64 training queries with the untrained model,
+    and kept in the workspace's cache; without such queries it is `completion`.
     """
     reasoning = "on" if config.prompt.reasoning == "auto" else config.prompt.reasoning
     config = with_prompt(config, reasoning=reasoning)
@@ -50,7 +50,7 @@ def measure_forms(
 
     Args:
         policy: Usually the untrained model; it answers directly.
-        queries: With targets, and at least as many records as the largest of `ks`; other queries than those it is judged on.
+        queries: With targets, and at least as many records as the largest of `ks`; none that it is judged on.
         config: Prompt budget and decoding.
         ks: Numbers of records to try.
         reporter: Told about progress.

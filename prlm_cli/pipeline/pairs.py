@@ -1,7 +1,7 @@
 """Contrastive pairs from real generations: what the reward model learns from.
 
-For each training query the same policy answers with the user's records (own), with none (zero-shot), and with another user's
-(swapped). Pairs of one query share its text and the user's own records:
+For each training query the same policy answers with the user's records (own), with none (zero-shot), and with another
+user's (swapped). Pairs of one query share its text and the user's own records:
 
     zero_shot   own > zero-shot       PrLM's pair (arXiv 2508.07342)
     swapped     own > swapped         what only fits another user
@@ -11,6 +11,7 @@ For each training query the same policy answers with the user's records (own), w
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from prlm_cli.core.errors import DataError
@@ -26,7 +27,7 @@ from prlm_cli.pipeline.retrieve import swapped_profile
 def build_pairs(
     store: Store, queries: Sequence[Retrieved], policy: Policy, config: Config, reporter: Reporter
 ) -> list[PreferencePair]:
-    """The pairs of a seeded sample of the queries; those with equal texts are dropped.
+    """The pairs of a seeded sample of the queries, spread over the users; those with equal texts are dropped.
 
     Args:
         store: The index, for other users' records.
@@ -39,7 +40,7 @@ def build_pairs(
         DataError: If swapped pairs are asked for and there is one user only, or no pair has a contrast.
     """
     usable = [query for query in queries if query.profile]
-    chosen = random.Random(config.seed).sample(usable, min(config.pairs.max_queries, len(usable)))
+    chosen = spread(usable, config.pairs.max_queries, config.seed)
     own = _answers("own", chosen, policy, config, reporter)
     bare = [widen(Retrieved, query, profile=[]) for query in chosen]
     zero_shot = _answers("zero-shot", bare, policy, config, reporter)
@@ -56,6 +57,17 @@ def build_pairs(
             "no pair has a contrast: all answers are equal", hint="use another pairs.policy or more queries"
         )
     return pairs
+
+
+def spread(queries: Sequence[Retrieved], count: int, seed: int) -> list[Retrieved]:
+    """A seeded sample of the queries that takes one of each user before a second of any."""
+    shuffled = random.Random(seed).sample(list(queries), len(queries))
+    taken: Counter[str] = Counter()
+    rounds = []
+    for position, query in enumerate(shuffled):
+        rounds.append((taken[query.user_id], position, query))
+        taken[query.user_id] += 1
+    return [query for _, _, query in sorted(rounds, key=lambda item: item[:2])[:count]]
 
 
 def _answers(

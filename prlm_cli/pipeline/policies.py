@@ -131,7 +131,7 @@ def _resolved(config: Config) -> Config:
 def load_policy(
     config: Config, *, run: Run | None = None, adapter: Path | None = None, trainable: bool = False, reporter: Reporter
 ) -> Policy:
-    """The base model, with the adapter of a run (or of a folder) where given, or with a new one where it is to be trained.
+    """The base model, with the adapter of a run (or of a folder) where given, or with a new one where it is to train.
 
     Args:
         config: Model and prompt settings; the layout must be resolved.

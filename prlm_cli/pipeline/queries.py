@@ -16,8 +16,8 @@ MIN_HISTORY = 4
 def stored_queries(store: Store, split: str, *, user_id: str | None = None) -> Iterator[Query]:
     """The queries of a split, of one user where given.
 
-    Where the index holds no training queries, the splits that it lacks are made from the histories: of each user's titled
-    documents the newest becomes `test`, the one before it `dev`, the rest `train`, down to a minimum history.
+    Where the index holds no training queries, the splits that it lacks are made from the histories: of each user's
+    titled documents the newest becomes `test`, the one before it `dev`, the rest `train`, down to a minimum history.
 
     Raises:
         DataError: If the user is unknown.

@@ -31,7 +31,7 @@ def retrieve(
 def swapped_profile(
     store: Store, query: Query, user_ids: Sequence[str], settings: RetrievalSettings, *, seed: int = 0
 ) -> Retrieved:
-    """The query with another user's records: the one function that reads across users, for the controls that ask for it.
+    """The query with another user's records: the one function that reads across users, for controls that ask for it.
 
     Args:
         store: The index.

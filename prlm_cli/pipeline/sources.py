@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from prlm_cli.core import jsonl
@@ -65,14 +66,23 @@ def retrieved_from(
 ) -> Iterator[Retrieved]:
     """Retrieved records as the flags of `generate` name them: read, or retrieved for queries.
 
-    A user without a text stands for that user's open queries.
+    A user without a text stands for that user's open queries. The first record is fetched at once, so that a wrong
+    argument is known before a model loads.
 
     Raises:
         DataError: If a line is no query, the user is unknown, or there is no index to retrieve from.
     """
     if path is not None and text is None:
-        yield from _read_or_retrieve(workspace, config, path, user_id)
-        return
+        records = _read_or_retrieve(workspace, config, path, user_id)
+    else:
+        records = _retrieve_from_index(workspace, config, split, user_id, text)
+    first = next(records, None)
+    return records if first is None else chain([first], records)
+
+
+def _retrieve_from_index(
+    workspace: Workspace, config: Config, split: str, user_id: str | None, text: str | None
+) -> Iterator[Retrieved]:
     with workspace.open_store() as store:
         if user_id is not None and text is None:
             queries = open_queries(store, user_id)

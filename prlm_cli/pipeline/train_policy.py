@@ -9,7 +9,7 @@ from itertools import islice
 from statistics import mean
 from typing import Any
 
-from prlm_cli.core.errors import RefusedError
+from prlm_cli.core.errors import DataError, RefusedError, SettingsError
 from prlm_cli.core.records import Query, Retrieved
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config
@@ -24,7 +24,7 @@ from prlm_cli.pipeline.queries import stored_queries
 from prlm_cli.pipeline.retrieve import retrieve
 from prlm_cli.pipeline.runs import claim_run
 from prlm_cli.pipeline.train_reward import load_reward_model
-from prlm_cli.pipeline.training_set import fingerprint, training_queries
+from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_hashes
 from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
 from prlm_cli.rewards import REWARDS, Reward
 
@@ -59,7 +59,7 @@ def train_policy(
     """
     reporter = reporter or Silent()
     reward_run = _reward_run(workspace, config, force=force, reporter=reporter)
-    start_run = workspace.run(config.policy.start_from) if config.policy.start_from else None
+    start_run = _start_run(workspace, config)
     with workspace.open_store() as store:
         training = training_queries(store, config, queries)
         config = resolve_prompt(workspace, training, config, reporter)
@@ -67,7 +67,7 @@ def train_policy(
     config = _without_unused_rewards(config, reward_run)
     facts = {
         "reward_model": reward_run.name if reward_run else None,
-        "trained_on": sorted({q.user_id for q in training}),
+        "trained_on": user_hashes(training),
     }
     run = claim_run(
         workspace, "policy", name, config, fingerprint(training), resume=resume, reporter=reporter, force=force, **facts
@@ -75,6 +75,8 @@ def train_policy(
     with workspace.write_lock(run.name):
         start = start_run or _warm_start(workspace, training, config, reporter)
         policy = load_policy(config, run=start, trainable=True, reporter=reporter)
+        if start and start.metrics["prompt_hash"] != policy.builder.hash:
+            raise SettingsError(f"run '{start.name}' was trained with other prompts", hint="give it the same settings")
         reward_model = load_reward_model(reward_run, reporter) if reward_run else None
         _train(run, policy, training, held_out, config, reward_model, reporter)
     return run
@@ -153,7 +155,7 @@ class Best:
 
 
 def _reward_run(workspace: Workspace, config: Config, *, force: bool, reporter: Reporter) -> Run | None:
-    """The reward model to use: the named one if its gate is open, else the newest; None where none may have a weight."""
+    """The reward model to use: the named one if its gate is open, else the newest; None where none is to count."""
     named = config.policy.reward_model
     if named == NO_REWARD_MODEL or not config.policy.rewards.get("personalization"):
         return None
@@ -169,6 +171,17 @@ def _reward_run(workspace: Workspace, config: Config, *, force: bool, reporter: 
         )
     reporter.note(f"reward model {run.name} did not pass its gate: its weight is 0")
     return None
+
+
+def _start_run(workspace: Workspace, config: Config) -> Run | None:
+    if not config.policy.start_from:
+        return None
+    if config.warm_start.kind in ("answers", "traces"):
+        raise SettingsError("--start-from and a warm start do not go together", hint="drop one of them")
+    run = workspace.run(config.policy.start_from)
+    if run.state["kind"] != "policy" or not run.is_finished:
+        raise DataError(f"run '{run.name}' is not a finished policy", hint="see `prlm runs`")
+    return run
 
 
 def _without_unused_rewards(config: Config, reward_run: Run | None) -> Config:

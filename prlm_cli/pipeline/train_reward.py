@@ -19,7 +19,7 @@ from prlm_cli.pipeline.layouts import resolve_prompt
 from prlm_cli.pipeline.pairs import build_pairs
 from prlm_cli.pipeline.policies import Policy, load_policy, with_prompt
 from prlm_cli.pipeline.runs import claim_run
-from prlm_cli.pipeline.training_set import fingerprint, training_queries
+from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_hashes
 from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
 
 _PAIRS = "pairs.jsonl"
@@ -53,7 +53,16 @@ def train_reward(
     with workspace.open_store() as store:
         training = training_queries(store, config, queries)
         config = resolve_prompt(workspace, training, config, reporter)
-        run = claim_run(workspace, "reward", name, config, fingerprint(training), resume=resume, reporter=reporter)
+        run = claim_run(
+            workspace,
+            "reward",
+            name,
+            config,
+            fingerprint(training),
+            resume=resume,
+            reporter=reporter,
+            trained_on=user_hashes(training),
+        )
         with workspace.write_lock(run.name):
             built = list(pairs) if pairs is not None else _pairs(store, workspace, run, training, config, reporter)
             _train(run, built, config, reporter)
@@ -149,10 +158,10 @@ def _train(run: Run, pairs: Sequence[PreferencePair], config: Config, reporter: 
 def diagnose(model: RewardModel, pairs: Sequence[PreferencePair], config: Config) -> tuple[dict[str, Any], list[float]]:
     """The accuracies on held-out pairs with their gate, and the margins.
 
-    The gate is open if the interaction `s(D,y) - s(D,y') - s(D',y) + s(D',y')` of own records D and answer y with the swapped
-    D' and y' is positive for more than half of the pairs, by its 95 % interval (method reference 3.1). What D says of the topic
-    and how good y is cancel in it; only their fit is left. A model that does not see the profile has 0 there. Where no pair is
-    swapped there is nothing to test it on, and the gate stays closed.
+    The gate is open if the interaction `s(D,y) - s(D,y') - s(D',y) + s(D',y')` of own records D and answer y with the
+    swapped D' and y' is positive for more than half of the pairs, by its 95 % interval (method reference 3.1). What D
+    says of the topic and how good y is cancel in it; only their fit is left. A model that does not see the profile has
+    0 there. Where no pair is swapped there is nothing to test it on, and the gate stays closed.
     """
     chosen = model.scores([(pair.text, pair.profile, pair.chosen) for pair in pairs])
     rejected = model.scores([(pair.text, pair.profile, pair.rejected) for pair in pairs])

@@ -38,3 +38,9 @@ def training_queries(store: Store, config: Config, queries: Iterable[Query] | No
 def fingerprint(queries: Iterable[Retrieved]) -> str:
     """Identifies a training set: its queries, targets and records."""
     return hashlib.blake2b(msgspec.json.encode(list(queries)), digest_size=8).hexdigest()
+
+
+def user_hashes(queries: Iterable[Retrieved]) -> list[str]:
+    """Whose data a run is trained on, as hashes of the ids: kept with the run, for when a user is to be forgotten."""
+    ids = {query.user_id for query in queries}
+    return sorted(hashlib.blake2b(user_id.encode(), digest_size=8).hexdigest() for user_id in ids)

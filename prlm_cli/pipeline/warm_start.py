@@ -12,11 +12,15 @@ from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import Config, to_toml
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.pipeline.policies import Policy, load_policy
+from prlm_cli.pipeline.training_set import user_hashes
 from prlm_cli.version import __version__
 
 
 def warm_start_kind(config: Config, *, reasons_by_itself: bool) -> str:
-    """What `auto` stands for: answers without reasoning; traces with it, unless the model reasons by itself or goes on from a run."""
+    """What `auto` stands for: answers without reasoning, traces with it.
+
+    None where training goes on from a run, or where a model that is to reason does so by itself.
+    """
     if config.warm_start.kind != "auto":
         return config.warm_start.kind
     if config.policy.start_from:
@@ -47,7 +51,7 @@ def warm_start(workspace: Workspace, queries: list[Retrieved], config: Config, k
         reporter.note(f"warm start: {run.name} from an earlier time")
         return run
     with workspace.write_lock(run.name):
-        run.start("policy", to_toml(config), is_warm_start=True, trained_on=sorted({q.user_id for q in examples}))
+        run.start("policy", to_toml(config), is_warm_start=True, trained_on=user_hashes(examples))
         policy = load_policy(config, trainable=True, reporter=reporter)
         _train(run, policy, examples, config, kind, reporter)
     return run

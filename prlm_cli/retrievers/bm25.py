@@ -1,7 +1,11 @@
 """BM25 over the user's eligible documents, with their own statistics.
 
-Source: Robertson and Zaragoza, The Probabilistic Relevance Framework (2009), in Lucene's variant, without the constant factor
-k1 + 1, which changes no rank: `idf = ln(1 + (n - df + .5)/(df + .5))`, `s = sum idf * tf/(tf + k1*(1 - b + b*|d|/avg))`.
+Source: Robertson and Zaragoza, The Probabilistic Relevance Framework (2009), in Lucene's variant, without the constant
+factor k1 + 1, which changes no rank:
+
+    idf = ln(1 + (n - df + .5) / (df + .5))
+    s = sum idf * tf / (tf + k1 * (1 - b + b * |d| / avg))
+
 Statistics over other documents than the eligible ones would let a later document leak into the past.
 """
 

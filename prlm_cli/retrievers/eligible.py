@@ -14,8 +14,8 @@ def eligible(query: Query, entries: Sequence[Entry], *, keep_undated: bool = Fal
     """The entries that the query may see.
 
     A document counts as older if the whole period of its date lies before the first instant of the query's. Where no
-    document has a date, a query made from one sees those before it in the order of the input. A document with the query's
-    own text is taken for its source.
+    document has a date, a query made from one sees those before it in the order of the input. A document with the
+    query's own text is taken for its source.
 
     Args:
         query: The query; without a date it sees all dates.

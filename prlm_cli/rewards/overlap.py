@@ -13,8 +13,8 @@ from prlm_cli.metrics.rouge import rouge
 class Overlap:
     """ROUGE-1 + ROUGE-2 + ROUGE-L (F1) of the answer against the target, in [0, 3].
 
-    Source: PrLM (arXiv 2508.07342), reward terms R1 + R2 + RL; here with the official ROUGE tokens. 0 where no answer can be
-    read, None where the query has no target.
+    Source: PrLM (arXiv 2508.07342), reward terms R1 + R2 + RL; here with the official ROUGE tokens. 0 where no answer
+    can be read, None where the query has no target.
     """
 
     def __init__(self, builder: PromptBuilder, reward_model: Any = None) -> None:

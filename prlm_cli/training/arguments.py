@@ -28,7 +28,8 @@ def common_arguments(folder: Path, *, steps: int, learning_rate: float, seed: in
         "seed": seed,
         "data_seed": seed,
         "use_cpu": not on_gpu,
-        "bf16": on_gpu and torch.cuda.is_bf16_supported(),  # TRL would turn it on by itself, also on a CPU
+        # TRL would turn it on by itself, also on a CPU.
+        "bf16": on_gpu and torch.cuda.is_bf16_supported(including_emulation=False),
         "gradient_checkpointing": on_gpu,
         "lr_scheduler_type": "cosine",
         "logging_steps": 1,

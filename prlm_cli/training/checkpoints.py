@@ -1,7 +1,7 @@
 """Checkpoints that are complete or do not count.
 
-The trainer writes a checkpoint in many files. A manifest with their sizes and hashes, written last, makes it complete; a run
-goes on from the newest checkpoint whose manifest verifies.
+The trainer writes a checkpoint in many files. A manifest with their sizes and hashes, written last, makes it complete;
+a run goes on from the newest checkpoint whose manifest verifies.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Contrastive training of the reward model, through TRL's trainer.
 
-Source: PrLM (arXiv 2508.07342), the Bradley-Terry loss `-log sigmoid(s(chosen) - s(rejected))`; here both scores see the profile.
+Source: PrLM (arXiv 2508.07342), the Bradley-Terry loss `-log sigmoid(s(chosen) - s(rejected))`; here both scores see
+the profile.
 """
 
 from __future__ import annotations

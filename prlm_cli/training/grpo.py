@@ -1,7 +1,7 @@
 """GRPO through TRL's trainer.
 
-Source: Shao et al., DeepSeekMath (arXiv 2402.03300), as in PrLM (arXiv 2508.07342); the loss is TRL's. It differs from PrLM's
-released training in this:
+Source: Shao et al., DeepSeekMath (arXiv 2402.03300), as in PrLM (arXiv 2508.07342); the loss is TRL's. It differs from
+PrLM's released training in this:
 
 1. Prompts are built and bounded by our builder and handed over as token ids; TRL knows them by the query's id only.
 2. The prompt of a group is computed once (`shared_prefix`), with the same values as stock TRL's separate rows.

@@ -1,13 +1,14 @@
 """Log-probabilities and rollouts of a group that compute the group's prompt once.
 
-Personalised prompts are long and answers short. Stock GRPO computes the prompt again for each of the G completions of a group;
-here the group is one sequence, with a mask that lets every completion see the prompt and itself only:
+Personalised prompts are long and answers short. Stock GRPO computes the prompt again for each of the G completions of a
+group; here the group is one sequence, with a mask that lets every completion see the prompt and itself only:
 
     tokens    p_0 … p_{P-2} | p_{P-1} c1_1 … c1_{C-1} | p_{P-1} c2_1 … c2_{C-1} | …
     position  0   … P-2     | P-1     P   …           | P-1     P   …           |
 
-Each completion repeats the last prompt token, so every completion token has exactly one position that predicts it. A position's
-hidden state depends on the keys it sees and their positions alone, so the values equal those of separate rows.
+Each completion repeats the last prompt token, so every completion token has exactly one position that predicts it. A
+position's hidden state depends on the keys it sees and their positions alone, so the values equal those of separate
+rows.
 """
 
 from __future__ import annotations

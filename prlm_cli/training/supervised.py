@@ -59,18 +59,18 @@ def train_supervised(
         }
         for example in examples
     ]
-    arguments = TrainingArguments(
-        **common_arguments(checkpoints, steps=settings.steps, learning_rate=settings.learning_rate, seed=seed),
-        per_device_train_batch_size=settings.batch_size,
-        warmup_steps=max(1, settings.steps // 10),
-        save_steps=max(1, settings.steps // _SAVES),
-        max_grad_norm=1.0,
-        remove_unused_columns=False,
-        train_sampling_strategy="group_by_length",
-    )
     stop = StopOnSignal()
     callbacks: list[TrainerCallback] = [SealCheckpoints(), stop, ReportProgress(stage, log, {"loss": "loss"})]
     with quiet_libraries(), stop:
+        arguments = TrainingArguments(
+            **common_arguments(checkpoints, steps=settings.steps, learning_rate=settings.learning_rate, seed=seed),
+            per_device_train_batch_size=settings.batch_size,
+            warmup_steps=max(1, settings.steps // 10),
+            save_steps=max(1, settings.steps // _SAVES),
+            max_grad_norm=1.0,
+            remove_unused_columns=False,
+            train_sampling_strategy="group_by_length",
+        )
         trainer = Trainer(
             model=model,
             args=arguments,

@@ -1,7 +1,7 @@
 """Traces of reasoning for the warm start, made by rule: nobody annotated any.
 
-A trace names habits that the records show (length, case, opening, punctuation) and ends in a plan for this answer: words of
-the query that it will use. It quotes no record: a policy that may quote one learns to copy it as its plan.
+A trace names habits that the records show (length, case, opening, punctuation) and ends in a plan for this answer:
+words of the query that it will use. It quotes no record: a policy that may quote one learns to copy it as its plan.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from prlm_cli.core.records import ProfileDocument
 
 _WORD = re.compile(r"\w+")
 _MAX_PLANNED = 4
+_MAX_OPENING = 3
 _SMALL_WORDS = frozenset(
     [
         "a",
@@ -60,7 +61,18 @@ def habits(titles: Sequence[str]) -> list[str]:
     for name, has in _TRAITS.items():
         if sum(bool(has(title)) for title in titles) * 2 > len(titles):
             found.append(name)
+    if opening := _opening(titles):
+        found.append(f"opens with {opening}")
     return found
+
+
+def _opening(titles: Sequence[str]) -> str:
+    """The first words, up to three, that more than half of the titles share; never a whole title."""
+    for count in range(_MAX_OPENING, 0, -1):
+        starts = [" ".join(words[:count]) for title in titles if len(words := title.split()) > count]
+        if starts and starts.count(common := _most_common(starts)) * 2 > len(titles):
+            return common
+    return ""
 
 
 def _case(title: str) -> str:

@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import sys
 from collections import namedtuple
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -188,21 +189,20 @@ def test_a_gpu_is_described(has_bf16, status):
 
 
 def test_the_embedded_model_is_looked_for_in_both_caches(monkeypatch, tmp_path):
-    import huggingface_hub
-
     from prlm_cli.models import loading
 
-    monkeypatch.setattr(loading, "cache_folder", lambda: tmp_path)
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda name, file: None)
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(loading, "cache_folder", lambda: cache)
+    monkeypatch.setattr(loading, "_from_hub", lambda name, local_only: (None, ""))
     assert only(module._model()) == Check(
         "embedded model", "warn", "SmolLM2-135M-Instruct is not in the cache", "prlm pull"
     )
 
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda name, file: f"/hub/snapshot/{file}")
+    monkeypatch.setattr(loading, "_from_hub", lambda name, local_only: (Path("/hub/snapshot"), ""))
     assert only(module._model()) == Check("embedded model", "ok", "/hub/snapshot")
 
-    converted = tmp_path / "SmolLM2-135M-Instruct"
-    converted.mkdir()
+    converted = cache / "SmolLM2-135M-Instruct"
+    converted.mkdir(parents=True)
     (converted / "config.json").touch()
     assert only(module._model()) == Check("embedded model", "ok", str(converted))
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import sys
 import time
@@ -65,6 +66,68 @@ def test_a_bad_line_is_named_by_file_and_line_and_field(tmp_path, line, message)
     path.write_bytes(_GOOD + b"\n\n" + line + b"\n")
 
     assert str(_error(path)).startswith(f"{path}:3: {message}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"a": 1, "a": 1}',
+        b'{"a":1,"b":2,"a":3}',
+        b'{"a" : 1, "a"\t: 2, "text": "b\\": c"}',
+        b'{"a": 1, "\\u0061": 2}',
+        b'{"x": [{"y": {"a": 1, "a": 2}}]}',
+        b'[{"a": 1, "a": 2}]',
+        b'{"": 1, "": 2}',
+    ],
+)
+def test_a_repeated_key_is_refused_wherever_it_stands(line):
+    with pytest.raises(DataError, match=r"^here: not valid JSON \(key '.*' stands twice\)"):
+        jsonl._decode("here", line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"a": "he said \\"yes\\": twice", "b": "\\"a\\":1"}',
+        b'{"a": ":", "b": ":b", "c": "\\\\", "d": ": :"}',
+        b'{"a" : {"a": [{"a": 1}, {"a": 1}]}, "b":{"a":1}}',
+        b'{"a": "\\u0022:", "A": ""}',
+    ],
+)
+def test_text_that_looks_like_keys_is_no_repeated_key(line):
+    assert jsonl._decode("here", line) == json.loads(line)
+
+
+_KEYS = st.sampled_from(["a", "b", 'a"', "a:", '":', "\\", "é", " "])
+_PAIRS = st.recursive(
+    st.integers() | _KEYS,
+    lambda items: st.lists(items, max_size=3) | st.lists(st.tuples(_KEYS, items), max_size=4).map(tuple),
+    max_leaves=12,
+)
+
+
+def _write(value, space):
+    """JSON of nested values, in which a tuple of pairs is an object whose keys may repeat; and whether one does."""
+    if isinstance(value, tuple):
+        items = [_write(item, space) for _, item in value]
+        texts = [json.dumps(name) + space + ":" + text for (name, _), (text, _) in zip(value, items, strict=True)]
+        return "{" + ",".join(texts) + "}", len(dict(value)) < len(value) or any(found for _, found in items)
+    if isinstance(value, list):
+        items = [_write(item, space) for item in value]
+        return "[" + ",".join(text for text, _ in items) + "]", any(found for _, found in items)
+    return json.dumps(value), False
+
+
+@settings(max_examples=300)
+@given(_PAIRS, st.sampled_from(["", " ", "\t "]))
+def test_a_line_is_refused_exactly_if_a_key_repeats(value, space):
+    text, repeats = _write((("x", value),), space)
+    try:
+        jsonl._decode("here", text.encode())
+    except DataError as error:
+        assert repeats and "stands twice" in str(error)
+    else:
+        assert not repeats
 
 
 def test_a_missing_field_inside_a_profile_is_named_by_its_path(tmp_path):

@@ -47,9 +47,46 @@ def test_offline_refuses_connections_over_ipv6():
         client.connect(("::1", 9))
 
 
-def test_offline_refuses_to_look_names_up():
+@pytest.mark.parametrize(
+    "look_up",
+    [
+        lambda: socket.getaddrinfo("example.org", 443),
+        lambda: socket.gethostbyname("example.org"),
+        lambda: socket.gethostbyname_ex("example.org"),
+        lambda: socket.gethostbyaddr("127.0.0.1"),
+        lambda: socket.getnameinfo(("127.0.0.1", 9), 0),
+    ],
+    ids=["getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getnameinfo"],
+)
+def test_offline_refuses_to_look_names_up(look_up):
     with pytest.raises(MissingError, match=REFUSED):
-        socket.getaddrinfo("example.org", 443)
+        look_up()
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda client, address: client.sendto(b"x", address),
+        lambda client, address: client.sendto(b"x", 0, address),
+        lambda client, address: client.sendmsg([b"x"], [], 0, address),
+    ],
+    ids=["sendto", "sendto with flags", "sendmsg"],
+)
+def test_offline_refuses_to_send_without_a_connection(send):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client, pytest.raises(MissingError, match=REFUSED):
+        send(client, ("127.0.0.1", 9))
+
+
+def test_offline_allows_to_send_to_a_socket_of_the_file_system(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kind = (socket.AF_UNIX, socket.SOCK_DGRAM)
+    with socket.socket(*kind) as receiving, socket.socket(*kind) as client:
+        receiving.bind("socket")
+        client.sendto(b"one", "socket")
+        client.sendmsg([b"two"], [], 0, "socket")
+        client.connect("socket")
+        client.sendmsg([b"three"])
+        assert [receiving.recv(9) for _ in range(3)] == [b"one", b"two", b"three"]
 
 
 def test_offline_allows_sockets_of_the_file_system(tmp_path, monkeypatch):
@@ -74,6 +111,22 @@ def test_offline_can_be_lifted_and_set_again(server):
     assert is_offline()
     with socket.socket() as client, pytest.raises(MissingError, match=REFUSED):
         client.connect(server)
+
+
+@pytest.mark.parametrize("earlier", [None, "0", "1"])
+def test_lifting_offline_restores_what_the_model_libraries_were_told(monkeypatch, earlier):
+    refuse_network(False)
+    if earlier is None:
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+    else:
+        monkeypatch.setenv("HF_HUB_OFFLINE", earlier)
+
+    refuse_network()
+    refuse_network()
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    refuse_network(False)
+    refuse_network(False)
+    assert os.environ.get("HF_HUB_OFFLINE") == earlier
 
 
 def test_offline_tells_the_model_libraries(monkeypatch):

@@ -102,6 +102,43 @@ def test_an_unknown_run_is_named_with_the_nearest_one(place):
         place.run("frist-try")
 
 
+def test_a_damaged_run_does_not_hide_the_names_of_the_others(place):
+    _finished(place, "policy", "first-try")
+    (place.runs_folder / "damaged").mkdir()
+    (place.runs_folder / "damaged" / "state.json").write_text("{}")
+
+    with pytest.raises(DataError, match=r"did you mean first-try\?"):
+        place.run("frist-try")
+    place.remove(place.run("damaged"))
+    assert [run.name for run in place.runs()] == ["first-try"]
+
+
+def test_where_there_is_no_run_the_hint_says_so(place):
+    with pytest.raises(DataError, match=r"no run 'x' in .*; there is none yet"):
+        place.run("x")
+
+
+def test_a_removed_run_leaves_no_lock_file(place):
+    run = _finished(place, "policy", "mine")
+    with place.write_lock("mine"):
+        assert (place.folder / ".mine.lock").exists()
+        place.remove(run)
+
+    assert [entry.name for entry in place.folder.rglob("*")] == ["runs"]
+    place.remove(_finished(place, "policy", "never-locked"))
+
+
+def test_a_run_that_cannot_be_removed_is_a_storage_error(place, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    run = _finished(place, "policy", "mine")
+    monkeypatch.setattr(module.shutil, "rmtree", refuse)
+
+    with pytest.raises(StorageError, match=r"mine: Permission denied; check the permissions"):
+        place.remove(run)
+
+
 @pytest.mark.parametrize("name", ["a", "0", "a.b_c-d", "a" * 64, "con", "policy-1"])
 def test_a_run_may_have_a_simple_name(name):
     assert check_name(name) == name
@@ -170,6 +207,37 @@ def test_a_damaged_state_is_a_storage_error(tmp_path, content):
 
     with pytest.raises(StorageError, match=r"state\.json cannot be read; remove the run with `prlm runs rm`"):
         read_json(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{}", '{"kind": "policy", "status": "running"}', '{"kind": 1, "status": "finished", "started": "x"}'],
+)
+def test_a_state_that_lacks_something_is_a_storage_error(place, content):
+    run = _finished(place, "policy", "mine")
+    (run.folder / "state.json").write_text(content)
+
+    for use in (lambda: run.state, lambda: run.is_finished, place.runs, lambda: place.latest("policy")):
+        with pytest.raises(StorageError, match=r"state\.json cannot be read; remove the run with `prlm runs rm`"):
+            use()
+
+
+def test_a_finished_state_needs_the_time_of_its_end(place):
+    run = _finished(place, "policy", "mine")
+    (run.folder / "state.json").write_text('{"kind": "policy", "status": "finished", "started": "x"}')
+
+    with pytest.raises(StorageError, match="cannot be read"):
+        place.latest("policy")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff"], ids=["missing", "not UTF-8"])
+def test_a_configuration_that_cannot_be_read_is_a_storage_error(place, content):
+    run = _finished(place, "policy", "mine")
+    path = run.folder / "config.toml"
+    path.unlink() if content is None else path.write_bytes(content)
+
+    with pytest.raises(StorageError, match=r"config\.toml cannot be read; remove the run with `prlm runs rm`"):
+        run.config  # noqa: B018
 
 
 def test_the_lock_is_held_by_one_at_a_time_and_by_name(place, monkeypatch):

