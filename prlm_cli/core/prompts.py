@@ -136,7 +136,7 @@ class PromptBuilder:
             return Packed(ids, tuple(profile), 0, False)
         ids = self.codec.encode(self._render(query, ()))
         if len(ids) > self.max_tokens:
-            return self._cut_query(query)
+            return self._cut_query(query, len(profile))
         room = self.max_tokens - len(ids)
         while room > 0:
             packed = self._share(shown, room)
@@ -150,7 +150,11 @@ class PromptBuilder:
         return Packed(ids, (), len(profile), False)
 
     def completion(self, answer: str, reasoning: str = "") -> str:
-        """The completion that a perfect policy would write after this builder's prompt, end token aside."""
+        """The completion that a perfect policy would write after this builder's prompt, end token aside.
+
+        An answer is one line, and neither it nor the reasoning can open or close a thought.
+        """
+        answer, reasoning = _one_line(answer), _TAG.sub(r"< \1\2>", reasoning)
         if self.reasoning:
             return f"{reasoning}\n</think>\n{self.task.cue}: {answer}"
         return f" {answer}" if self.opens_cue else answer
@@ -244,13 +248,13 @@ class PromptBuilder:
         two, one = (len(self.codec.encode(self._render("", (empty,) * count))) for count in (2, 1))
         return max(1, two - one)
 
-    def _cut_query(self, query: str) -> Packed:
+    def _cut_query(self, query: str, records: int) -> Packed:
         spent = len(self.codec.encode(self._render("", ())))
         tokens = self.max_tokens - spent
         while tokens > 0:
             ids = self.codec.encode(self._render(self.codec.cut(query, tokens), ()))
             if len(ids) <= self.max_tokens:
-                return Packed(ids, (), 0, True)
+                return Packed(ids, (), records, True)
             tokens -= len(ids) - self.max_tokens
         raise SettingsError(f"prompt.max_tokens={self.max_tokens} leaves no room for a query", hint="raise it")
 

@@ -72,14 +72,14 @@ class PairsSettings(Section):
 
     policy: str = Field("none", description="Who writes the answers: none (the untuned model), warm-start or a run.")
     swapped: bool = Field(True, description="Pairs whose rejected answer was written from another user's profile.")
-    max_queries: int = Field(64, ge=2, description="How many training queries to write answers for.")
+    max_queries: int = Field(48, ge=2, description="How many training queries to write answers for.")
 
 
 class RewardSettings(Section):
     """The personalisation reward model."""
 
     profile: bool = Field(True, description="Show the profile to the reward model; the paper's does not see it.")
-    steps: int = Field(24, ge=1, description="Optimiser steps.")
+    steps: int = Field(16, ge=1, description="Optimiser steps.")
     batch_size: int = Field(4, ge=1, description="Pairs a step.")
     learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate.")
     max_tokens: int = Field(320, ge=64, description="Longest input: profile, query and answer.")
@@ -92,7 +92,7 @@ class WarmStartSettings(Section):
     kind: Literal["auto", "none", "answers", "traces"] = Field(
         "auto", description="What it imitates: the users' answers, or answers after a trace of reasoning."
     )
-    steps: int = Field(48, ge=1, description="Optimiser steps.")
+    steps: int = Field(40, ge=1, description="Optimiser steps.")
     batch_size: int = Field(4, ge=1, description="Examples a step.")
     learning_rate: float = Field(5e-4, gt=0, description="Peak learning rate.")
 
@@ -117,7 +117,7 @@ class PolicySettings(Section):
     micro_batch: int | None = Field(None, ge=1, description="Completions a forward pass; default: a whole group.")
     save_steps: int = Field(8, ge=1, description="Steps between checkpoints.")
     eval_steps: int = Field(8, ge=1, description="Steps between held-out evaluations.")
-    eval_queries: int = Field(16, ge=0, description="Dev queries that choose the best adapter; 0 keeps the last.")
+    eval_queries: int = Field(12, ge=0, description="Dev queries that choose the best adapter; 0 keeps the last.")
     rewards: dict[str, float] = Field(
         {"overlap": 1.0, "format": 0.1, "personalization": 0.1}, description="Weight of each reward."
     )

@@ -62,6 +62,9 @@ class HfEngine:
         input_ids = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in prompts], device=device)  # (B, T)
         mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
         sampling = [_PerRowSampling(self._temperature, self._seed, keys)] if self._temperature else []
+        was_training = self._model.training
+        # In training mode, gradient checkpointing takes the cache from `generate`, which then reads one token only.
+        self._model.train(False)
         with quiet_libraries():
             output = self._model.generate(
                 input_ids=input_ids,
@@ -71,8 +74,13 @@ class HfEngine:
                 max_new_tokens=self._max_new_tokens,
                 eos_token_id=self._stop_ids,
                 pad_token_id=pad,
+                # Many models come with penalties that the rollouts of the training do not have.
+                repetition_penalty=1.0,
+                no_repeat_ngram_size=0,
+                num_beams=1,
                 use_cache=True,
             )
+        self._model.train(was_training)
         return [self._read(row[longest:].tolist()) for row in output]
 
     def _read(self, ids: list[int]) -> Completion:

@@ -43,15 +43,23 @@ def load_adapter(base: Any, folder: Path, *, trainable: bool) -> Any:
     Raises:
         StorageError: If the folder holds none, or one of another base model.
     """
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import SafetensorError, safe_open
 
     if not (folder / "adapter_model.safetensors").is_file():
         raise StorageError(f"{folder} holds no adapter", hint="train the policy again")
     try:
         with quiet_libraries():
             model = PeftModel.from_pretrained(base, folder, is_trainable=trainable)
+        with safe_open(folder / "adapter_model.safetensors", "pt") as saved:
+            # A base with fewer or more layers is loaded without an error, and with part of the weights.
+            fits = set(saved.keys()) == set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    except SafetensorError as error:
+        raise StorageError(f"the adapter in {folder} is damaged", hint="train the policy again") from error
     except (RuntimeError, ValueError) as error:
         raise StorageError(f"{folder} does not fit the base model", hint="use the model it was trained on") from error
+    if not fits:
+        raise StorageError(f"{folder} does not fit the base model", hint="use the model it was trained on")
     if trainable:
         train_in_fp32(model)
     return model
@@ -61,7 +69,7 @@ def save_adapter(model: Any, folder: Path) -> None:
     """Writes the adapter (and a trained head) as safetensors."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with quiet_libraries():
-        model.save_pretrained(folder, safe_serialization=True)
+        model.save_pretrained(folder, selected_adapters=["default"])  # not the reference of a KL term
     (folder / "README.md").unlink(missing_ok=True)  # the library's empty model card
 
 

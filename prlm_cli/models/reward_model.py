@@ -54,8 +54,10 @@ class RewardModel:
 
     @torch.no_grad()
     def scores(self, items: Sequence[Item], *, batch_size: int = 16) -> list[float]:
-        """The logit of each item, batched by length."""
-        encoded = [self.encode(*item) for item in items]
+        """The logit of each item, batched by length; equal inputs get the very same one."""
+        asked = [tuple(self.encode(*item)) for item in items]
+        # Scored once: in another batch the same input differs in its last digits, which would pass for a difference.
+        encoded = [list(ids) for ids in dict.fromkeys(asked)]
         order = sorted(range(len(encoded)), key=lambda n: len(encoded[n]))
         found = [0.0] * len(encoded)
         was_training = self.model.training
@@ -73,7 +75,8 @@ class RewardModel:
             for n, logit in zip(batch, logits.float().tolist(), strict=True):
                 found[n] = logit
         self.model.train(was_training)
-        return found
+        by_input = dict(zip(map(tuple, encoded), found, strict=True))
+        return [by_input[ids] for ids in asked]
 
     def rewards(self, items: Sequence[Item]) -> list[float]:
         """`sigmoid(logit / temperature)` of each item, in [0, 1]."""

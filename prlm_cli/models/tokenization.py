@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import Any
 
@@ -76,8 +77,14 @@ class TokenizerCodec:
         return ""
 
     def encode_completion(self, completion: str) -> list[int]:
-        """The ids of a completion to imitate, with the end token."""
-        return [*self._encode_own(completion), self.tokenizer.eos_token_id]
+        """The ids of a completion to imitate, with the end token.
+
+        The tags of the thought are ours; any other control token in it was written by somebody and stays text.
+        """
+        tags = [tag for tag in ("<think>", "</think>") if tag in self.tokenizer.get_added_vocab()]
+        pieces = re.split(f"({'|'.join(tags)})", completion) if tags else [completion]
+        ids = [i for piece in pieces for i in (self._encode_own if piece in tags else self._encode_text)(piece)]
+        return [*ids, self.tokenizer.eos_token_id]
 
     @cached_property
     def line_ends(self) -> list[int]:

@@ -52,7 +52,8 @@ def claim_run(
     else:
         same = (r for r in workspace.runs() if not r.is_finished and _is_same(r, kind, toml, data))
         run = (next(same, None) if resume else None) or workspace.new_run(kind, None)
-    if (run.folder / "state.json").exists() and not force:
+    exists = (run.folder / "state.json").exists()
+    if exists and (not force or (resume and not run.is_finished and _is_same(run, kind, toml, data))):
         reporter.note(f"going on with run {run.name}")
         return run
     if run.folder.exists():

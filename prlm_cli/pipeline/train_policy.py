@@ -58,8 +58,8 @@ def train_policy(
         SettingsError: If the settings do not go together.
     """
     reporter = reporter or Silent()
-    reward_run = _reward_run(workspace, config, force=force, reporter=reporter)
     start_run = _start_run(workspace, config)
+    reward_run = _reward_run(workspace, config, force=force, reporter=reporter)
     with workspace.open_store() as store:
         training = training_queries(store, config, queries)
         config = resolve_prompt(workspace, training, config, reporter)

@@ -58,7 +58,7 @@ def train_reward(
             "reward",
             name,
             config,
-            fingerprint(training),
+            fingerprint(training if pairs is None else pairs),
             resume=resume,
             reporter=reporter,
             trained_on=user_hashes(training),
@@ -163,16 +163,18 @@ def diagnose(model: RewardModel, pairs: Sequence[PreferencePair], config: Config
     says of the topic and how good y is cancel in it; only their fit is left. A model that does not see the profile has
     0 there. Where no pair is swapped there is nothing to test it on, and the gate stays closed.
     """
-    chosen = model.scores([(pair.text, pair.profile, pair.chosen) for pair in pairs])
-    rejected = model.scores([(pair.text, pair.profile, pair.rejected) for pair in pairs])
+    swapped = [pair for pair in pairs if pair.kind == "swapped"]
+    own = [(pair.text, pair.profile, answer) for pair in pairs for answer in (pair.chosen, pair.rejected)]
+    others = [(pair.text, pair.swapped_profile, answer) for pair in swapped for answer in (pair.chosen, pair.rejected)]
+    scores = model.scores([*own, *others])  # at once, so that equal inputs have equal scores
+    chosen, rejected = scores[: len(own) : 2], scores[1 : len(own) : 2]
+    there, other = scores[len(own) :: 2], scores[len(own) + 1 :: 2]
     margins = [c - r for c, r in zip(chosen, rejected, strict=True)]
     metrics: dict[str, Any] = {"heldout_users": len({pair.user_id for pair in pairs}), "accuracy": {}}
     for kind in sorted({pair.kind for pair in pairs}):
         of_kind = [(pair.user_id, margin) for pair, margin in zip(pairs, margins, strict=True) if pair.kind == kind]
         metrics["accuracy"][kind] = _share_positive(of_kind, config)
     crossed = [(pair, margin) for pair, margin in zip(pairs, margins, strict=True) if pair.kind == "swapped"]
-    there = model.scores([(pair.text, pair.swapped_profile, pair.chosen) for pair, _ in crossed])
-    other = model.scores([(pair.text, pair.swapped_profile, pair.rejected) for pair, _ in crossed])
     deltas = [(pair.user_id, m - (t - o)) for (pair, m), t, o in zip(crossed, there, other, strict=True)]
     metrics["interaction"] = _share_positive(deltas, config) if deltas else None
     metrics["gate"] = "open" if deltas and metrics["interaction"]["low"] > 0.5 else "closed"

@@ -35,9 +35,9 @@ def training_queries(store: Store, config: Config, queries: Iterable[Query] | No
     return found
 
 
-def fingerprint(queries: Iterable[Retrieved]) -> str:
-    """Identifies a training set: its queries, targets and records."""
-    return hashlib.blake2b(msgspec.json.encode(list(queries)), digest_size=8).hexdigest()
+def fingerprint(records: Iterable[msgspec.Struct]) -> str:
+    """Identifies a training set: its queries, targets and records, or its pairs."""
+    return hashlib.blake2b(msgspec.json.encode(list(records)), digest_size=8).hexdigest()
 
 
 def user_hashes(queries: Iterable[Retrieved]) -> list[str]:

@@ -38,12 +38,12 @@ def is_complete(folder: Path) -> bool:
     """Whether the manifest is there and every file is as it says."""
     try:
         entries = json.loads((folder / _MANIFEST).read_text())
-    except (OSError, ValueError):
+        return all(
+            (folder / name).is_file() and (folder / name).stat().st_size == size and _sha256(folder / name) == digest
+            for name, (size, digest) in entries.items()
+        )
+    except (OSError, ValueError, TypeError, AttributeError):  # unreadable, or not of the form that `seal` writes
         return False
-    return all(
-        (folder / name).is_file() and (folder / name).stat().st_size == size and _sha256(folder / name) == digest
-        for name, (size, digest) in entries.items()
-    )
 
 
 def newest_complete(folder: Path) -> Path | None:

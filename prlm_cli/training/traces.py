@@ -68,10 +68,11 @@ def habits(titles: Sequence[str]) -> list[str]:
 
 def _opening(titles: Sequence[str]) -> str:
     """The first words, up to three, that more than half of the titles share; never a whole title."""
+    whole = {" ".join(title.split()).lower() for title in titles}
     for count in range(_MAX_OPENING, 0, -1):
         starts = [" ".join(words[:count]) for title in titles if len(words := title.split()) > count]
         if starts and starts.count(common := _most_common(starts)) * 2 > len(titles):
-            return common
+            return "" if common.lower() in whole else common
     return ""
 
 

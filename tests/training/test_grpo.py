@@ -14,6 +14,7 @@ from trl import GRPOTrainer
 
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.settings import PolicySettings
+from prlm_cli.models.adapters import save_adapter
 from prlm_cli.models.loading import quiet_libraries
 from prlm_cli.training import grpo
 from prlm_cli.training.callbacks import Diverged
@@ -321,3 +322,15 @@ def test_the_log_names_rewards_and_holds_no_text(tiny, tmp_path):
     assert "rewards/measure/mean" in figures.lines[0]
     assert "text 1" not in json.dumps(figures.lines)
     assert not list((tmp_path / "checkpoints").rglob("*.parquet"))
+
+
+def test_the_reference_of_a_kl_term_is_not_saved_with_the_adapter(tiny, tmp_path):
+    model, tokenizer = tiny
+    train(model, tokenizer, tmp_path, beta=0.1)
+
+    save_adapter(model, tmp_path / "adapter")
+
+    assert {path.name for path in (tmp_path / "adapter").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }

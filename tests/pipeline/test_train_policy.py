@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from prlm_cli.core.errors import DataError, RefusedError, SettingsError
+from prlm_cli.core.settings import resolve
+from prlm_cli.core.workspace import Workspace
+from prlm_cli.engines.hf import HfEngine
+from prlm_cli.pipeline import train_policy as module
+from prlm_cli.pipeline.generate import generate
+from prlm_cli.pipeline.policies import Policy, choose_policy
+from prlm_cli.pipeline.sources import retrieved_from
+from prlm_cli.pipeline.train_policy import Best, train_policy
+from prlm_cli.pipeline.train_reward import train_reward
+from prlm_cli.training import grpo, supervised
+from tests.conftest import tiny_corpus
+from tests.pipeline.small import Notes, indexed, small
+from tests.training.test_grpo import lengths
+
+_GATE = {"gate": "open", "accuracy": {}, "interaction": None}
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return indexed(tmp_path)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """What would be trained, instead of the training."""
+    found = SimpleNamespace(config=None, reward_model=None, policy=None)
+
+    def keep(run, policy, training, held_out, config, reward_model, reporter):
+        found.policy, found.config, found.reward_model = policy, config, reward_model
+        run.finish({})
+
+    monkeypatch.setattr(module, "_train", keep)
+    return found
+
+
+@pytest.fixture
+def reward_model(monkeypatch):
+    """Loads reward models as their run's name; `finish` makes a finished run."""
+    monkeypatch.setattr(module, "load_reward_model", lambda run, reporter: run.name)
+
+    def finish(workspace, name, gate):
+        run = workspace.new_run("reward", name)
+        run.start("reward", "")
+        run.finish(_GATE | {"gate": gate})
+
+    return finish
+
+
+@pytest.fixture
+def lively(monkeypatch):
+    """A random model writes neither form nor overlap: completions that end, and a reward with spread."""
+    monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
+    monkeypatch.setattr(module, "_rewards", lambda policy, config, reward_model: {"measure": (lengths, 1.0)})
+
+
+def _plain(model, *assignments):
+    return small(model, "warm_start.kind=none", "prompt.reasoning=off", *assignments)
+
+
+def test_without_a_reward_model_it_goes_on_without_and_says_so(tiny_model, workspace, trained):
+    reporter = Notes()
+
+    run = train_policy(workspace, _plain(tiny_model), reporter=reporter)
+
+    assert reporter.notes == ["no reward model yet: going on without (run `prlm train-reward` to have one)"]
+    assert (trained.reward_model, run.state["reward_model"]) == (None, None)
+    assert trained.config.policy.rewards == {"overlap": 1.0, "format": 0.1}
+
+
+@pytest.mark.parametrize("assignment", ["policy.reward_model=none", "policy.rewards={personalization=0.0}"])
+def test_no_reward_model_on_purpose_is_silent(tiny_model, workspace, trained, reward_model, assignment):
+    reporter = Notes()
+    reward_model(workspace, "mine", "open")
+
+    train_policy(workspace, _plain(tiny_model, assignment), reporter=reporter)
+
+    assert (reporter.notes, trained.reward_model) == ([], None)
+
+
+def test_the_newest_reward_model_with_an_open_gate_is_used(tiny_model, workspace, trained, reward_model):
+    reporter = Notes()
+    reward_model(workspace, "older", "open")
+    reward_model(workspace, "newer", "open")
+
+    run = train_policy(workspace, _plain(tiny_model), reporter=reporter)
+
+    assert (reporter.notes, trained.reward_model, run.state["reward_model"]) == ([], "newer", "newer")
+    assert trained.config.policy.rewards["personalization"] == 0.1
+    assert trained.config.policy.reward_model == "newer"
+
+
+def test_a_newest_reward_model_with_a_closed_gate_has_no_weight(tiny_model, workspace, trained, reward_model):
+    reporter = Notes()
+    reward_model(workspace, "mine", "closed")
+
+    train_policy(workspace, _plain(tiny_model), reporter=reporter)
+
+    assert reporter.notes == ["reward model mine did not pass its gate: its weight is 0"]
+    assert (trained.reward_model, trained.config.policy.rewards) == (None, {"overlap": 1.0, "format": 0.1})
+
+
+def test_a_named_reward_model_with_a_closed_gate_is_refused_unless_forced(tiny_model, workspace, trained, reward_model):
+    reward_model(workspace, "mine", "closed")
+    config = _plain(tiny_model, "policy.reward_model=mine")
+
+    with pytest.raises(RefusedError, match=r"reward model 'mine' did not pass its gate; .*--force uses it") as caught:
+        train_policy(workspace, config)
+    assert (caught.value.exit_code, workspace.latest("policy")) == (1, None)
+
+    train_policy(workspace, config, force=True)
+    assert trained.reward_model == "mine"
+
+
+def test_a_named_reward_model_that_is_not_there_is_an_error(tiny_model, workspace, trained):
+    with pytest.raises(DataError, match=r"no run 'mine'"):
+        train_policy(workspace, _plain(tiny_model, "policy.reward_model=mine"))
+
+
+@pytest.mark.parametrize("qlora", ["false", "true"], ids=["fp32", "4 bit"])
+def test_training_changes_the_adapter_that_it_starts_from(tiny_model, workspace, lively, qlora):
+    config = small(tiny_model, f"model.qlora={qlora}", "policy.eval_queries=0")
+
+    run = train_policy(workspace, config, reporter=Notes())
+
+    (start,) = [run for run in workspace.runs() if run.state.get("is_warm_start")]
+    before, after = (load_file(r.adapter / "adapter_model.safetensors") for r in (start, run))
+    assert (run.name, run.is_finished, workspace.latest("policy").name) == ("policy-1", True, "policy-1")
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert {weight.dtype for weight in after.values()} == {torch.float32}
+
+
+def test_the_best_adapter_by_its_held_out_score_is_kept(tiny_model, workspace, monkeypatch):
+    scores = iter([0.1, 0.3, 0.2])
+    monkeypatch.setattr(module, "_mean_overlap", lambda policy, queries, config: next(scores))
+
+    run = train_policy(workspace, _plain(tiny_model, "policy.eval_steps=1"))
+
+    assert (run.metrics["best_step"], run.metrics["best_heldout"]) == (1, 0.3)
+    held_out = [line for line in map(json.loads, run.log.read_text().splitlines()) if "heldout" in line]
+    assert [(line["step"], line["heldout"]) for line in held_out] == [(0, 0.1), (1, 0.3), (2, 0.2)]
+    assert (run.adapter / "adapter_model.safetensors").read_bytes() == (
+        Best(run).adapter / "adapter_model.safetensors"
+    ).read_bytes()
+
+
+def test_only_dev_queries_choose_the_adapter_and_test_queries_are_never_read(tiny_model, workspace, monkeypatch):
+    seen = []
+    monkeypatch.setattr(module, "_mean_overlap", lambda policy, queries, config: seen.append(queries) or 0.0)
+    asked = module.stored_queries
+    splits = []
+    monkeypatch.setattr(module, "stored_queries", lambda store, split: splits.append(split) or asked(store, split))
+
+    train_policy(workspace, _plain(tiny_model, "policy.eval_queries=3", "policy.steps=1"))
+
+    assert splits == ["dev"]
+    assert {query.split for queries in seen for query in queries} == {"dev"}
+
+
+def test_training_goes_on_from_another_run(tiny_model, workspace, lively):
+    first = train_policy(workspace, _plain(tiny_model, "policy.eval_queries=0"), name="first")
+
+    config = small(tiny_model, "prompt.reasoning=off", "policy.start_from=first", "policy.eval_queries=0")
+    second = train_policy(workspace, config, name="second")
+
+    assert not [run for run in workspace.runs() if run.state.get("is_warm_start")]
+    before, after = (load_file(r.adapter / "adapter_model.safetensors") for r in (first, second))
+    steps = max(float((after[name] - before[name]).abs().max()) for name in before)
+    assert 0 < steps <= 2.5e-2  # two steps of at most the learning rate each
+
+
+def test_an_interrupted_run_goes_on_and_ends_like_an_unbroken_one(tiny_model, workspace, lively, monkeypatch):
+    config = _plain(tiny_model, "policy.steps=3", "policy.save_steps=1", "policy.eval_queries=0")
+    unbroken = train_policy(workspace, config, name="unbroken")
+    append = module.Run.append_log
+
+    def killed(run, figures):
+        append(run, figures)
+        if figures["step"] == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Run, "append_log", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_policy(workspace, config)
+    reporter = Notes()
+    run = train_policy(workspace, config, reporter=reporter)
+
+    assert (run.name, run.is_finished) == ("policy-1", True)
+    assert reporter.notes[-2:] == ["going on with run policy-1", "went on from step 1"]
+    expected, found = (load_file(r.adapter / "adapter_model.safetensors") for r in (unbroken, run))
+    assert all(torch.allclose(found[name], expected[name], atol=1e-6) for name in expected)
+
+
+def test_an_interrupted_run_that_needs_force_goes_on_too(tiny_model, workspace, trained, reward_model, monkeypatch):
+    reward_model(workspace, "mine", "closed")
+    config, reporter = _plain(tiny_model, "policy.reward_model=mine"), Notes()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_train", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train_policy(workspace, config, force=True)
+
+    assert train_policy(workspace, config, force=True, reporter=reporter).name == "policy-1"
+    assert reporter.notes == ["going on with run policy-1"]
+
+
+def test_force_replaces_a_finished_run_of_that_name(tiny_model, workspace, trained):
+    train_policy(workspace, _plain(tiny_model), name="mine")
+    with pytest.raises(DataError, match=r"run 'mine' exists"):
+        train_policy(workspace, _plain(tiny_model), name="mine")
+
+    assert "seed = 1" in train_policy(workspace, _plain(tiny_model, "seed=1"), name="mine", force=True).config
+
+
+def test_a_run_of_the_same_name_but_other_settings_is_refused(tiny_model, workspace, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_train", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train_policy(workspace, _plain(tiny_model), name="mine")
+
+    with pytest.raises(SettingsError, match=r"run 'mine' was started with seed = 0"):
+        train_policy(workspace, _plain(tiny_model, "seed=1"), name="mine")
+
+
+def test_the_same_prompts_are_trained_on_and_answered(tiny_model, workspace, monkeypatch):
+    """One builder for the warm start, GRPO and `generate`: byte for byte the same ids for the same query."""
+    start, rollouts, answered = [], {}, {}
+    train_supervised, train_grpo, complete = supervised.train_supervised, grpo.train_grpo, HfEngine.complete
+
+    def keep_examples(model, tokenizer, examples, *rest, **options):
+        start.extend(tuple(example.prompt_ids) for example in examples)
+        train_supervised(model, tokenizer, examples, *rest, **options)
+
+    def keep_rollouts(model, tokenizer, given, *rest, **options):
+        rollouts.update({rollout.query.query_id: tuple(rollout.prompt_ids) for rollout in given})
+        return train_grpo(model, tokenizer, given, *rest, **options)
+
+    def keep_prompts(engine, prompts, keys):
+        answered.update(zip(keys, map(tuple, prompts), strict=True))
+        return complete(engine, prompts, keys)
+
+    monkeypatch.setattr(supervised, "train_supervised", keep_examples)
+    monkeypatch.setattr(grpo, "train_grpo", keep_rollouts)
+    train_policy(workspace, small(tiny_model, "policy.steps=1", "policy.eval_queries=0", "retrieval.k=2"))
+
+    monkeypatch.setattr(HfEngine, "complete", keep_prompts)
+    chosen = choose_policy(workspace, None, lambda base: resolve(base=base), Notes())
+    records = retrieved_from(workspace, chosen.config, path=None, split="train", user_id=None, text=None)
+    list(generate(records, chosen.load(Notes()), chosen.config))
+
+    assert len(rollouts) == 6
+    assert answered == rollouts
+    assert start == list(rollouts.values())
+
+
+def test_no_text_of_a_user_is_left_in_a_run(tiny_model, tmp_path):
+    records = [
+        {**r, **{k: f"CANARY {r[k]} CANARY" for k in ("text", "title", "target") if k in r}} for r in tiny_corpus()
+    ]
+    workspace = indexed(tmp_path, records)
+    train_reward(workspace, small(tiny_model, "pairs.policy=none"), reporter=Notes())
+    train_policy(workspace, small(tiny_model, "policy.save_steps=1"), reporter=Notes())
+
+    files = [path for path in workspace.runs_folder.rglob("*") if path.is_file()]
+    found = {path.name for path in files if re.search(b"CANARY|once more", path.read_bytes())}
+
+    assert found == {"pairs.jsonl"}
+    assert {path.name for path in files} >= {"log.jsonl", "state.json", "trainer_state.json", "config.toml"}
+
+
+def test_the_workspace_of_another_person_is_not_touched(tiny_model, workspace, tmp_path):
+    copy = Workspace(tmp_path / "copy")
+    shutil.copytree(workspace.folder, copy.folder)
+
+    train_policy(copy, _plain(tiny_model, "policy.steps=1", "policy.eval_queries=0"))
+
+    assert (workspace.runs(), [run.name for run in copy.runs()]) == ([], ["policy-1"])

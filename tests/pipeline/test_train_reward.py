@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from prlm_cli.core import jsonl
+from prlm_cli.core.errors import DataError
+from prlm_cli.core.records import PreferencePair
+from prlm_cli.pipeline import train_reward as module
+from prlm_cli.pipeline.train_reward import is_heldout, load_reward_model, train_reward
+from prlm_cli.training import contrastive
+from tests.pipeline.small import Notes, indexed, small
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return indexed(tmp_path)
+
+
+@pytest.fixture
+def pairs():
+    profile = [{"doc_id": "1", "text": "About trees.", "title": "Trees"}]
+    fields = {"text": "We parse.", "profile": profile, "chosen": "Parsing trees", "rejected": "Speech"}
+    other = {"swapped_user_id": "cem", "swapped_profile": [{"doc_id": "1", "text": "About speech.", "title": "Speech"}]}
+    return [
+        jsonl.validate(
+            "", {"query_id": f"{user}-{n}", "user_id": user, "kind": "swapped", **fields, **other}, PreferencePair
+        )
+        for user in ("ada", "ben", "cem")
+        for n in range(2)
+    ]
+
+
+def test_a_reward_model_is_trained_tested_and_kept(tiny_model, workspace):
+    config = small(tiny_model, "prompt.reasoning=off")
+
+    run = train_reward(workspace, config, reporter=Notes())
+
+    assert (run.name, run.state["kind"], run.is_finished) == ("reward-1", "reward", True)
+    assert run.metrics["gate"] in ("open", "closed")
+    assert set(run.metrics["accuracy"]) <= {"zero_shot", "swapped", "target"}
+    assert run.metrics["heldout_users"] == 2
+    assert workspace.latest("reward").name == "reward-1"
+    steps = [json.loads(line) for line in run.log.read_text().splitlines()]
+    assert [line["step"] for line in steps] == [1, 2]
+    written = list(jsonl.read(run.folder / "pairs.jsonl", PreferencePair))
+    assert written
+    assert all(pair.swapped_user_id != pair.user_id for pair in written)
+
+
+def test_given_pairs_are_used_and_no_answer_is_written(tiny_model, workspace, pairs, monkeypatch):
+    monkeypatch.setattr(module, "build_pairs", None)
+    monkeypatch.setattr(module, "warm_start", None)
+
+    run = train_reward(workspace, small(tiny_model), pairs=pairs, name="mine")
+
+    assert (run.metrics["training_pairs"], run.metrics["heldout_users"]) == (2, 2)
+    model = load_reward_model(run, Notes())
+    items = [(pair.text, pair.profile, pair.chosen) for pair in pairs[:2]]
+    assert model.scores(items) == model.scores(items)
+    assert all(0 < reward < 1 for reward in model.rewards(items))
+    assert model.sees_profile
+
+
+@pytest.mark.parametrize("assignment", ["reward.profile=false", "model.qlora=true"])
+def test_a_model_is_loaded_as_it_was_trained(tiny_model, workspace, pairs, assignment, monkeypatch):
+    trained = []
+    monkeypatch.setattr(module, "diagnose", lambda model, *_: (trained.append(model), ({"gate": "closed"}, [1.0]))[1])
+    run = train_reward(workspace, small(tiny_model, assignment), pairs=pairs)
+
+    loaded = load_reward_model(run, Notes())
+
+    items = [(pair.text, pair.profile, answer) for pair in pairs[:1] for answer in ("Parsing trees", "Speech")]
+    assert loaded.scores(items) == pytest.approx(trained[0].scores(items), abs=1e-5)
+    assert loaded.sees_profile == (assignment != "reward.profile=false")
+
+
+def test_the_users_of_the_test_are_not_trained_on(tiny_model, workspace, pairs, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        contrastive, "train_contrastive", lambda model, training, *_, **__: seen.update(training=training)
+    )
+    monkeypatch.setattr(module, "diagnose", lambda model, test, config: (seen.update(test=test), ({}, []))[1])
+
+    train_reward(workspace, small(tiny_model), pairs=pairs)
+
+    assert {pair.user_id for pair in seen["training"]} == {"cem"}
+    assert {pair.user_id for pair in seen["test"]} == {"ada", "ben"}
+
+
+def test_the_share_of_held_out_users_is_about_as_set_and_the_same_in_every_run():
+    users = [f"u{n}" for n in range(2000)]
+
+    assert sum(is_heldout(user, 0.2) for user in users) == pytest.approx(400, abs=60)
+    assert {user for user in users if is_heldout(user, 0.1)} < {user for user in users if is_heldout(user, 0.2)}
+
+
+@pytest.mark.parametrize(
+    ("user", "counts"), [("cem", "2 pairs to train on and 0"), ("ada", "0 pairs to train on and 2")]
+)
+def test_where_training_or_test_would_be_empty_it_says_so(tiny_model, workspace, pairs, user, counts):
+    own = [pair for pair in pairs if pair.user_id == user]
+
+    with pytest.raises(DataError, match=rf"{counts} of held-out users; index more users or queries"):
+        train_reward(workspace, small(tiny_model), pairs=own)
+
+
+def test_an_interrupted_run_goes_on_with_the_pairs_it_had(tiny_model, workspace, monkeypatch):
+    config, reporter = small(tiny_model, "prompt.reasoning=off", "pairs.policy=none"), Notes()
+    with monkeypatch.context() as patch:
+        patch.setattr(contrastive, "train_contrastive", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train_reward(workspace, config)
+    monkeypatch.setattr(module, "build_pairs", None)
+
+    run = train_reward(workspace, config, reporter=reporter)
+
+    assert (run.name, run.is_finished) == ("reward-1", True)
+    assert reporter.notes == ["going on with run reward-1"]
+
+
+def test_a_run_that_is_not_to_go_on_is_a_new_one(tiny_model, workspace, pairs, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(contrastive, "train_contrastive", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train_reward(workspace, small(tiny_model), pairs=pairs)
+
+    assert train_reward(workspace, small(tiny_model), pairs=pairs, resume=False).name == "reward-2"
+
+
+def test_a_finished_run_of_that_name_is_not_replaced(tiny_model, workspace, pairs, monkeypatch):
+    monkeypatch.setattr(contrastive, "train_contrastive", lambda *_, **__: None)
+    train_reward(workspace, small(tiny_model), pairs=pairs, name="mine")
+
+    with pytest.raises(DataError, match=r"run 'mine' exists; use another --name"):
+        train_reward(workspace, small(tiny_model), pairs=pairs, name="mine")
+
+
+def test_an_interrupted_run_of_other_pairs_is_not_gone_on_with(tiny_model, workspace, pairs, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(contrastive, "train_contrastive", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train_reward(workspace, small(tiny_model), pairs=pairs)
+
+    assert train_reward(workspace, small(tiny_model), pairs=pairs[::-1][:4] + pairs[:1]).name == "reward-2"
+    assert train_reward(workspace, small(tiny_model), pairs=pairs).name == "reward-1"

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import os
+
+from transformers import TrainingArguments
+
+from prlm_cli.models.loading import quiet_libraries
+from prlm_cli.training.arguments import common_arguments
+
+
+def _arguments(tmp_path, **fields):
+    with quiet_libraries():
+        return TrainingArguments(**common_arguments(tmp_path, steps=7, learning_rate=1e-4, seed=3), **fields)
+
+
+def test_a_cpu_trains_in_fp32_without_checkpointing(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+    arguments = _arguments(tmp_path)
+
+    assert (arguments.bf16, arguments.use_cpu, arguments.gradient_checkpointing) == (False, True, False)
+
+
+def test_nothing_is_reported_to_anybody(tmp_path):
+    assert _arguments(tmp_path).report_to == []
+    assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
+
+
+def test_figures_that_are_not_finite_are_logged_as_they_are(tmp_path):
+    arguments = _arguments(tmp_path)
+
+    assert (arguments.logging_nan_inf_filter, arguments.logging_steps) == (False, 1)
+
+
+def test_the_seed_is_that_of_the_data_too(tmp_path):
+    arguments = _arguments(tmp_path)
+
+    assert (arguments.seed, arguments.data_seed, arguments.max_steps) == (3, 3, 7)
