@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TAIL = 0.025  # each side of a 95 % interval
+_Z = 1.959964
 _CELLS_AT_ONCE = 2**22  # users times resamples in memory, 32 MB each array
 
 
@@ -59,6 +60,23 @@ def mean_interval(
     means = sorted(_bootstrap_means(sums, counts, resamples, seed))
     tail = int(_TAIL * resamples)  # as many left out above as below, so that negated values give the negated interval
     return Interval(mean, means[tail], means[-1 - tail], len(values), len(sums))
+
+
+def share_interval(hits: Sequence[bool], user_ids: Sequence[str]) -> Interval:
+    """The share of hits with its Wilson interval, each user counted as one observation.
+
+    A bootstrap of few users that all agree would be certain of them; this is not. A user's rows may agree fully, so
+    they count as one: the interval is rather too wide than too narrow. Source: Wilson (1927), 95 %, z = 1.96.
+
+    Raises:
+        DataError: If there are no rows.
+    """
+    sums, _ = _by_user([float(hit) for hit in hits], user_ids)
+    users, share = len(sums), sum(hits) / len(hits)
+    spread = _Z**2 / users
+    center = (share + spread / 2) / (1 + spread)
+    half = _Z / (1 + spread) * math.sqrt(share * (1 - share) / users + spread / (4 * users))
+    return Interval(share, max(0.0, center - half), min(1.0, center + half), len(hits), users)
 
 
 def paired_interval(

@@ -74,8 +74,8 @@ class _Size(NamedTuple):
     test_queries: int | None
 
 
-_FULL = _Size(form_queries=12, ks=(2, 4), test_queries=None)
-_QUICK = _Size(form_queries=4, ks=(4,), test_queries=8)
+_FULL = _Size(form_queries=8, ks=(2, 4), test_queries=None)
+_QUICK = _Size(form_queries=3, ks=(4,), test_queries=6)
 
 
 def demo(

@@ -13,7 +13,7 @@ from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config
 from prlm_cli.core.store import Store
 from prlm_cli.core.workspace import Run, Workspace
-from prlm_cli.metrics.intervals import mean_interval
+from prlm_cli.metrics.intervals import share_interval
 from prlm_cli.models.reward_model import RewardModel
 from prlm_cli.pipeline.layouts import resolve_prompt
 from prlm_cli.pipeline.pairs import build_pairs
@@ -149,13 +149,13 @@ def _train(run: Run, pairs: Sequence[PreferencePair], config: Config, reporter: 
         stage=reporter.stage("reward model"),
         log=run.append_log,
     )
-    metrics, margins = diagnose(model, test, config)
+    metrics, margins = diagnose(model, test)
     save_adapter(model.model, run.adapter)
     save_temperature(run.adapter, fit_temperature(margins))
     run.finish({"training_pairs": len(training), **metrics})
 
 
-def diagnose(model: RewardModel, pairs: Sequence[PreferencePair], config: Config) -> tuple[dict[str, Any], list[float]]:
+def diagnose(model: RewardModel, pairs: Sequence[PreferencePair]) -> tuple[dict[str, Any], list[float]]:
     """The accuracies on held-out pairs with their gate, and the margins.
 
     The gate is open if the interaction `s(D,y) - s(D,y') - s(D',y) + s(D',y')` of own records D and answer y with the
@@ -173,16 +173,14 @@ def diagnose(model: RewardModel, pairs: Sequence[PreferencePair], config: Config
     metrics: dict[str, Any] = {"heldout_users": len({pair.user_id for pair in pairs}), "accuracy": {}}
     for kind in sorted({pair.kind for pair in pairs}):
         of_kind = [(pair.user_id, margin) for pair, margin in zip(pairs, margins, strict=True) if pair.kind == kind]
-        metrics["accuracy"][kind] = _share_positive(of_kind, config)
+        metrics["accuracy"][kind] = _share_positive(of_kind)
     crossed = [(pair, margin) for pair, margin in zip(pairs, margins, strict=True) if pair.kind == "swapped"]
     deltas = [(pair.user_id, m - (t - o)) for (pair, m), t, o in zip(crossed, there, other, strict=True)]
-    metrics["interaction"] = _share_positive(deltas, config) if deltas else None
+    metrics["interaction"] = _share_positive(deltas) if deltas else None
     metrics["gate"] = "open" if deltas and metrics["interaction"]["low"] > 0.5 else "closed"
     return metrics, margins
 
 
-def _share_positive(margins: Sequence[tuple[str, float]], config: Config) -> dict[str, Any]:
-    values = [float(margin > 0) for _, margin in margins]
-    users = [user_id for user_id, _ in margins]
-    found = mean_interval(values, users, resamples=config.eval.bootstrap, seed=config.seed)
+def _share_positive(margins: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    found = share_interval([margin > 0 for _, margin in margins], [user_id for user_id, _ in margins])
     return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n, "users": found.users}

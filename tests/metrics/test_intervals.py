@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prlm_cli.core.errors import DataError
-from prlm_cli.metrics.intervals import Interval, mean_interval, paired_interval, paired_permutation_p
+from prlm_cli.metrics.intervals import (
+    Interval,
+    mean_interval,
+    paired_interval,
+    paired_permutation_p,
+    share_interval,
+)
 
 ROWS = st.lists(
     st.tuples(st.floats(0, 1, width=32), st.floats(0, 1, width=32), st.sampled_from("abcdef")), min_size=1, max_size=30
@@ -175,3 +181,9 @@ def test_random_and_complete_permutations_agree():
     sampled = paired_permutation_p(values, zeros, user_ids, resamples=2**11 - 1)
 
     assert sampled == pytest.approx(complete, abs=0.03)
+
+
+def test_a_share_of_few_users_is_never_certain():
+    assert share_interval([True, True], ["a", "b"]).low == pytest.approx(0.3424, abs=1e-3)  # Wilson, 2 of 2
+    assert share_interval([True] * 40, ["a", "b"] * 20).low == pytest.approx(0.3424, abs=1e-3)  # still two users
+    assert share_interval([True] * 9 + [False], [str(n) for n in range(10)]).low == pytest.approx(0.5958, abs=1e-3)

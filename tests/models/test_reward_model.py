@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from prlm_cli.core.prompts import PromptBuilder
 from prlm_cli.core.records import PreferencePair, ProfileDocument
-from prlm_cli.core.settings import ModelSettings, resolve
+from prlm_cli.core.settings import ModelSettings
 from prlm_cli.models.loading import load_base, load_tokenizer
 from prlm_cli.models.reward_model import RewardModel, fit_temperature, load_temperature, save_temperature
 from prlm_cli.models.tokenization import TokenizerCodec
@@ -115,13 +115,13 @@ def _pairs(kinds=("swapped",)):
 
 
 def test_the_interaction_of_a_model_that_sees_no_profile_is_exactly_nothing_and_its_gate_closed(blind):
-    metrics, _ = diagnose(blind, _pairs(["swapped", "zero_shot"]), resolve(assignments=["eval.bootstrap=100"]))
+    metrics, _ = diagnose(blind, _pairs(["swapped", "zero_shot"]))
 
     assert (metrics["interaction"]["mean"], metrics["gate"]) == (0, "closed")
 
 
 def test_a_model_that_sees_the_profile_has_an_interaction(reward_model):
-    metrics, _ = diagnose(reward_model, _pairs(), resolve(assignments=["eval.bootstrap=100"]))
+    metrics, _ = diagnose(reward_model, _pairs())
 
     assert metrics["interaction"]["n"] == 4
     assert set(metrics["accuracy"]) == {"swapped"}
@@ -148,7 +148,7 @@ class Table:
     ids=["fit of profile and answer", "good answers and good profiles only", "the wrong way round"],
 )
 def test_the_gate_opens_for_the_fit_of_profile_and_answer_alone(score, gate):
-    metrics, margins = diagnose(Table(score), _pairs(), resolve(assignments=["eval.bootstrap=100"]))
+    metrics, margins = diagnose(Table(score), _pairs())
 
     assert metrics["gate"] == gate
     assert margins == [score(True, True) - score(True, False)] * 4
@@ -157,7 +157,7 @@ def test_the_gate_opens_for_the_fit_of_profile_and_answer_alone(score, gate):
 def test_without_swapped_pairs_the_gate_stays_closed():
     table = Table(lambda own, chosen: float(chosen))
 
-    metrics, _ = diagnose(table, _pairs(["zero_shot"]), resolve(assignments=["eval.bootstrap=100"]))
+    metrics, _ = diagnose(table, _pairs(["zero_shot"]))
 
     assert (metrics["interaction"], metrics["gate"], list(metrics["accuracy"])) == (None, "closed", ["zero_shot"])
 
