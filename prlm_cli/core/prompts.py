@@ -137,9 +137,10 @@ class PromptBuilder:
         ids = self.codec.encode(self._render(query, ()))
         if len(ids) > self.max_tokens:
             return self._cut_query(query, len(profile))
-        room = self.max_tokens - len(ids)
+        overhead, fixed = self._fixed_costs(query)
+        room = self.max_tokens - fixed
         while room > 0:
-            packed = self._share(shown, room)
+            packed = self._share(shown, room, overhead)
             if not packed:
                 break
             full = self.codec.encode(self._render(query, packed))
@@ -225,9 +226,8 @@ class PromptBuilder:
         closed = "\n</think>\n\n" if template_opens else ""
         return f"{closed}{self.task.cue}:" if self.opens_cue else closed
 
-    def _share(self, records: Sequence[ProfileDocument], room: int) -> list[ProfileDocument]:
+    def _share(self, records: Sequence[ProfileDocument], room: int, overhead: int) -> list[ProfileDocument]:
         """As many of the first records as get a meaningful share of `room` tokens, their texts cut to it."""
-        overhead = self._record_overhead()
         for count in range(len(records), 0, -1):
             left, packed = room, []
             for position, record in enumerate(records[:count]):
@@ -242,11 +242,12 @@ class PromptBuilder:
                 return packed
         return []
 
-    def _record_overhead(self) -> int:
-        """Tokens that a record adds to the prompt beside its text and title."""
-        empty = ProfileDocument(doc_id="", text="", title="")
-        two, one = (len(self.codec.encode(self._render("", (empty,) * count))) for count in (2, 1))
-        return max(1, two - one)
+    def _fixed_costs(self, query: str) -> tuple[int, int]:
+        """Tokens of a record beside its text and title, and of the prompt beside its records."""
+        bare = ProfileDocument(doc_id="", text="", title="-")  # a title of one token: none at all would be spelled out
+        two, one = (len(self.codec.encode(self._render(query, (bare,) * count))) for count in (2, 1))
+        overhead = max(1, two - one)
+        return overhead, one - overhead
 
     def _cut_query(self, query: str, records: int) -> Packed:
         spent = len(self.codec.encode(self._render("", ())))

@@ -74,8 +74,8 @@ class _Size(NamedTuple):
     test_queries: int | None
 
 
-_FULL = _Size(form_queries=8, ks=(2, 4), test_queries=None)
-_QUICK = _Size(form_queries=3, ks=(4,), test_queries=6)
+_FULL = _Size(form_queries=8, ks=(2, 3), test_queries=None)
+_QUICK = _Size(form_queries=3, ks=(2,), test_queries=6)
 
 
 def demo(

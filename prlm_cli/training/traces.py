@@ -15,7 +15,6 @@ from prlm_cli.core.records import ProfileDocument
 
 _WORD = re.compile(r"\w+")
 _MAX_PLANNED = 4
-_MAX_OPENING = 3
 _SMALL_WORDS = frozenset(
     [
         "a",
@@ -67,13 +66,13 @@ def habits(titles: Sequence[str]) -> list[str]:
 
 
 def _opening(titles: Sequence[str]) -> str:
-    """The first words, up to three, that more than half of the titles share; never a whole title."""
-    whole = {" ".join(title.split()).lower() for title in titles}
-    for count in range(_MAX_OPENING, 0, -1):
-        starts = [" ".join(words[:count]) for title in titles if len(words := title.split()) > count]
-        if starts and starts.count(common := _most_common(starts)) * 2 > len(titles):
-            return "" if common.lower() in whole else common
-    return ""
+    """The first word, where more than half of the titles share it; never a whole title.
+
+    More words than one taught the policy to quote a record as its plan.
+    """
+    common = _most_common(title.split()[0] for title in titles if title.split())
+    shared = sum(title.split()[:1] == [common] for title in titles)
+    return common if shared * 2 > len(titles) and common not in titles else ""
 
 
 def _case(title: str) -> str:
