@@ -17,6 +17,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+import transformers
+from packaging.version import Version
+
+# Renamed in transformers 5.24.
+_CACHE_ARGUMENT = "cache" if Version(transformers.__version__) >= Version("5.24") else "past_key_values"
 
 
 class Scored(NamedTuple):
@@ -108,7 +113,7 @@ def rollouts(
     output = model.generate(
         input_ids=input_ids.repeat_interleave(group_size, dim=0),
         attention_mask=attention_mask.repeat_interleave(group_size, dim=0),
-        past_key_values=cache,
+        **{_CACHE_ARGUMENT: cache},
         generation_config=generation_config,
     )
     completion_ids: torch.Tensor = output[:, longest:]  # (N*G, C)

@@ -32,6 +32,8 @@ def start(workspace):
             stderr=subprocess.PIPE,
             text=True,
             bufsize=1,
+            # A shell's background jobs ignore Ctrl-C, and so would their children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         started.append(process)
         process.stdin.write(QUERY)

@@ -81,7 +81,7 @@ def test_the_users_of_the_test_are_not_trained_on(tiny_model, workspace, pairs, 
     monkeypatch.setattr(
         contrastive, "train_contrastive", lambda model, training, *_, **__: seen.update(training=training)
     )
-    monkeypatch.setattr(module, "diagnose", lambda model, test, config: (seen.update(test=test), ({}, []))[1])
+    monkeypatch.setattr(module, "diagnose", lambda model, test: (seen.update(test=test), ({}, []))[1])
 
     train_reward(workspace, small(tiny_model), pairs=pairs)
 
