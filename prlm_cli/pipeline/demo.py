@@ -162,8 +162,12 @@ def _best_form(workspace: Workspace, base: Policy, config: Config, size: _Size, 
 
 
 def _direct(config: Config) -> Config:
-    """For the untrained model, which answers without reasoning: short completions."""
-    return config.model_copy(update={"generation": config.generation.model_copy(update={"max_new_tokens": None})})
+    """For the untrained model, which answers without reasoning: short completions, and prompts of the usual budget.
+
+    The demo's own budget, small to save time, would make the baseline weaker than it is.
+    """
+    generation = config.generation.model_copy(update={"max_new_tokens": None})
+    return with_prompt(config.model_copy(update={"generation": generation}), max_tokens=Config().prompt.max_tokens)
 
 
 def _policy_outcome(run: Run) -> str:
