@@ -74,19 +74,21 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_base(folder: Path, settings: ModelSettings, *, scores: bool = False) -> Any:
+def load_base(folder: Path, settings: ModelSettings, *, scores: bool = False, seed: int = 0) -> Any:
     """The base model on the best device here: bf16 on a GPU, fp32 on a CPU, NF4 with `qlora`.
 
     Args:
         folder: From `resolve_model`.
         settings: Whether to quantise.
         scores: With a head of one score (a reward model) instead of the language model's.
+        seed: Of that head's start.
 
     Raises:
         MissingError: If 4-bit loading does not work here.
     """
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+    torch.manual_seed(seed)
     device, dtype = device_and_dtype()
     options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "device_map": {"": device}}
     if settings.qlora:

@@ -123,7 +123,7 @@ def _new_model(config: Config, reporter: Reporter) -> RewardModel:
     tokenizer = load_tokenizer(folder)
     task = TASKS[config.prompt.task]
     builder = PromptBuilder(task, "completion", False, config.reward.max_tokens, TokenizerCodec(tokenizer))
-    base = load_base(folder, config.model, scores=True)
+    base = load_base(folder, config.model, scores=True, seed=config.seed)
     return RewardModel(base, tokenizer, builder, sees_profile=config.reward.profile)
 
 
