@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -189,17 +189,15 @@ def _generate_rows(
     untrained = replace(base, builder=builder_for(plain.prompt, base.codec))
     trained = load_policy(trained_config, run=run, reporter=reporter)
 
-    def write(policy: Policy, rows: Iterable[Retrieved], settings: Config, name: str) -> list[Generation]:
-        return list(generate(rows, policy, settings, reporter=reporter, stage=_ROWS[name]))
+    def write(policy: Policy, settings: Config, kinds: dict[str, list[Retrieved]]) -> dict[str, list[Generation]]:
+        stream = generate(chain.from_iterable(kinds.values()), policy, settings, reporter=reporter, stage=policy.name)
+        return {name: list(islice(stream, len(rows))) for name, rows in kinds.items()}
 
-    return {
-        "no_profile": write(untrained, [widen(Retrieved, q, profile=[]) for q in own], plain, "no_profile"),
-        "untrained": write(
-            untrained, [widen(Retrieved, q, profile=q.profile[: form.k]) for q in own], plain, "untrained"
-        ),
-        "trained": write(trained, own, trained_config, "trained"),
-        "swapped": write(trained, others, trained_config, "swapped"),
-    }
+    bare = [widen(Retrieved, query, profile=[]) for query in own]
+    best = [widen(Retrieved, query, profile=query.profile[: form.k]) for query in own]
+    return write(untrained, plain, {"no_profile": bare, "untrained": best}) | write(
+        trained, trained_config, {"trained": own, "swapped": others}
+    )
 
 
 def _summarise(generations: dict[str, list[Generation]], form: Form, config: Config) -> Demonstration:

@@ -41,16 +41,16 @@ def build_pairs(
     """
     usable = [query for query in queries if query.profile]
     chosen = spread(usable, config.pairs.max_queries, config.seed)
-    own = _answers("own", chosen, policy, config, reporter)
-    bare = [widen(Retrieved, query, profile=[]) for query in chosen]
-    zero_shot = _answers("zero-shot", bare, policy, config, reporter)
-    swapped: list[Generation] = []
+    asked = [chosen, [widen(Retrieved, query, profile=[]) for query in chosen]]
     if config.pairs.swapped:
         users = sorted({query.user_id for query in queries})
         if len(users) < 2:
             raise DataError("swapped pairs need two users", hint="index more users, or --set pairs.swapped=false")
-        others = [swapped_profile(store, query, users, config.retrieval, seed=config.seed) for query in chosen]
-        swapped = _answers("swapped", others, policy, config, reporter)
+        asked.append([swapped_profile(store, query, users, config.retrieval, seed=config.seed) for query in chosen])
+    # All at once: a batch of three kinds costs hardly more decoding steps than a batch of one.
+    everything = [query for kind in asked for query in kind]
+    answers = list(generate(everything, policy, config, temperature=0.0, reporter=reporter, stage="pairs: answers"))
+    own, zero_shot, swapped = (answers[n * len(chosen) : (n + 1) * len(chosen)] for n in range(3))
     pairs = list(_pairs(chosen, own, zero_shot, swapped))
     if not pairs:
         raise DataError(
@@ -68,12 +68,6 @@ def spread(queries: Sequence[Retrieved], count: int, seed: int) -> list[Retrieve
         rounds.append((taken[query.user_id], position, query))
         taken[query.user_id] += 1
     return [query for _, _, query in sorted(rounds, key=lambda item: item[:2])[:count]]
-
-
-def _answers(
-    name: str, queries: Sequence[Retrieved], policy: Policy, config: Config, reporter: Reporter
-) -> list[Generation]:
-    return list(generate(queries, policy, config, temperature=0.0, reporter=reporter, stage=f"pairs: {name} answers"))
 
 
 def _pairs(
