@@ -9,15 +9,15 @@ import msgspec
 import typer
 
 from prlm_cli import ui
+from prlm_cli.commands import options
 from prlm_cli.commands.flags import Config, config_flags
-from prlm_cli.commands.options import DEFAULT_WORKSPACE, Json, Offline, Quiet, Verbose, WorkspaceDir, new_app
 from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError
 
 if TYPE_CHECKING:
     from prlm_cli.pipeline.compare import Comparison, Counts
 
-app = new_app()
+app = options.new_app()
 _HEADER = ["metric", "A", "B", "A - B", "95 % interval", "p", "win/tie/loss", "by user", "n"]
 
 
@@ -32,11 +32,8 @@ def compare(
         list[str],
         typer.Option("--require", metavar="METRIC>=NUMBER", help="Exit 1 unless the interval of A - B keeps to it."),
     ] = [],  # noqa: B006
-    workspace: WorkspaceDir = DEFAULT_WORKSPACE,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    offline: Offline = False,
+    workspace: options.WorkspaceDir = options.DEFAULT_WORKSPACE,
+    json: options.Json = False,
 ) -> None:
     """Test two generation files against each other, paired by query.
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prlm_cli import ui
-from prlm_cli.commands.options import Json, Offline, Quiet, Seed, Verbose, new_app, open_workspace
+from prlm_cli.commands import options
 
 if TYPE_CHECKING:
     from prlm_cli.core.records import Generation
     from prlm_cli.pipeline.demo import Demonstration, StageDone
 
-app = new_app()
+app = options.new_app()
 
 _EXCERPT_CHARACTERS = 150
 
@@ -24,18 +24,15 @@ _EXCERPT_CHARACTERS = 150
 def demo(
     quick: Annotated[bool, typer.Option("--quick", help="Every stage, but short.")] = False,
     keep: Annotated[Path, typer.Option("--keep", help="Workspace to leave behind.")] = Path("prlm-demo"),
-    seed: Seed = 0,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    offline: Offline = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Run the whole pipeline on the embedded model and corpus.
 
     Example: prlm demo
     Example: prlm demo --quick --keep /tmp/prlm-demo
     """
-    open_workspace(keep)
+    options.open_workspace(keep)
     from prlm_cli.pipeline.demo import demo as run
 
     started = time.monotonic()

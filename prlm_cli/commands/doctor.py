@@ -7,32 +7,20 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from prlm_cli import ui
-from prlm_cli.commands.options import (
-    DEFAULT_WORKSPACE,
-    Json,
-    Offline,
-    Quiet,
-    Verbose,
-    WorkspaceDir,
-    new_app,
-    open_workspace,
-)
+from prlm_cli.commands import options
 from prlm_cli.core.errors import RefusedError
 
 if TYPE_CHECKING:
     from prlm_cli.pipeline.doctor import Check
 
-app = new_app()
+app = options.new_app()
 _NAME_WIDTH = 15
 
 
 @app.command()
 def doctor(
-    workspace: WorkspaceDir = DEFAULT_WORKSPACE,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    offline: Offline = False,
+    workspace: options.WorkspaceDir = options.DEFAULT_WORKSPACE,
+    json: options.Json = False,
 ) -> None:
     """Check what works on this machine.
 
@@ -41,7 +29,7 @@ def doctor(
     Example: prlm doctor
     Example: prlm doctor -w /data/.prlm --json
     """
-    where = open_workspace(workspace)
+    where = options.open_workspace(workspace)
     from prlm_cli.pipeline.doctor import doctor as run
 
     checks = []

@@ -8,39 +8,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prlm_cli import ui
+from prlm_cli.commands import options
 from prlm_cli.commands.flags import Config, config_flags
-from prlm_cli.commands.options import (
-    DEFAULT_WORKSPACE,
-    Force,
-    Input,
-    Json,
-    Offline,
-    Quiet,
-    Verbose,
-    WorkspaceDir,
-    new_app,
-)
 from prlm_cli.core.errors import DataError
 
 if TYPE_CHECKING:
     from prlm_cli.pipeline.evaluate import Evaluation
 
-app = new_app()
+app = options.new_app()
 
 
 @app.command("eval")
 @config_flags(seed="seed")
 def evaluate(
     config: Config,
-    generations: Input = None,
+    generations: options.Input = None,
     metrics: Annotated[str | None, typer.Option("--metrics", help="Metrics to report, separated by commas.")] = None,
     per_query: Annotated[Path | None, typer.Option("--per-query", help="Write each query's scores to a file.")] = None,
-    workspace: WorkspaceDir = DEFAULT_WORKSPACE,
-    force: Force = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    offline: Offline = False,
+    workspace: options.WorkspaceDir = options.DEFAULT_WORKSPACE,
+    force: options.Force = False,
+    json: options.Json = False,
 ) -> None:
     """Score generations: the mean of each metric, with its 95 % interval over users.
 

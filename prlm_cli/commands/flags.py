@@ -6,10 +6,11 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 import typer
 
+from prlm_cli.commands.options import keyword, with_parameters
 from prlm_cli.core import settings
 from prlm_cli.core.settings import Config
 
@@ -65,19 +66,9 @@ def config_flags(**flags: str) -> Callable[[Callable[..., None]], Callable[..., 
         takes_layers = "layers" in declared
         own = [parameter for name, parameter in declared.items() if name not in ("config", "layers")]
         added = [_flag(name, key) for name, key in flags.items()]
-        added += [
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=_LAYER_DEFAULTS[name], annotation=Annotated[kind]
-            )
-            for name, kind in _LAYERS.items()
-        ]
-        parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
-        parameters += [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + added
-        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
-        wrapper.__doc__ = command.__doc__
-        wrapper.__name__ = command.__name__
-        return wrapper
+        added += [keyword(name, kind, option, _LAYER_DEFAULTS[name]) for name, (kind, option) in _LAYERS.items()]
+        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        return with_parameters(wrapper, command, [context, *own, *added])
 
     return decorate
 
@@ -92,9 +83,7 @@ def _flag(name: str, key: str) -> inspect.Parameter:
     option = typer.Option(*names, help=field.description, metavar=choices or None)
     if field.default is None:
         kind |= None
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=Annotated[kind, option]
-    )
+    return keyword(name, kind, option, field.default)
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

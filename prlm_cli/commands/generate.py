@@ -7,23 +7,10 @@ from typing import Annotated
 import typer
 
 from prlm_cli import ui
+from prlm_cli.commands import options
 from prlm_cli.commands.flags import Layers, config_flags
-from prlm_cli.commands.options import (
-    DEFAULT_WORKSPACE,
-    Force,
-    Input,
-    Json,
-    Offline,
-    OutFile,
-    Quiet,
-    Split,
-    Verbose,
-    WorkspaceDir,
-    new_app,
-    open_workspace,
-)
 
-app = new_app()
+app = options.new_app()
 
 
 @app.command()
@@ -38,23 +25,20 @@ app = new_app()
 )
 def generate(
     layers: Layers,
-    source: Input = None,
-    workspace: WorkspaceDir = DEFAULT_WORKSPACE,
+    source: options.Input = None,
+    workspace: options.WorkspaceDir = options.DEFAULT_WORKSPACE,
     user: Annotated[str | None, typer.Option("--user", help="This user's open queries.")] = None,
     text: Annotated[str | None, typer.Option("--text", help="One query of that user; - reads it from stdin.")] = None,
-    split: Split = "test",
+    split: options.Split = "test",
     policy: Annotated[
         str | None, typer.Option("--policy", help="Run, adapter folder or none; default: newest.")
     ] = None,
     allow_prompt_drift: Annotated[
         bool, typer.Option("--allow-prompt-drift", help="Use a policy although its prompts looked different.")
     ] = False,
-    output: OutFile = None,
-    force: Force = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    offline: Offline = False,
+    output: options.OutFile = None,
+    force: options.Force = False,
+    json: options.Json = False,
 ) -> None:
     """Write personalised answers with their reasoning.
 
@@ -63,9 +47,7 @@ def generate(
     Example: prlm generate --user u123
     Example: prlm retrieve -k 5 queries.jsonl | prlm generate - | prlm eval -
     """
-    from prlm_cli.core import jsonl
-
-    where = open_workspace(workspace)
+    where = options.open_workspace(workspace)
     from prlm_cli.pipeline.generate import generate as run
     from prlm_cli.pipeline.policies import choose_policy
     from prlm_cli.pipeline.sources import retrieved_from
@@ -74,9 +56,4 @@ def generate(
     chosen = choose_policy(where, policy, layers.resolve, reporter, allow_prompt_drift=allow_prompt_drift)
     records = retrieved_from(where, chosen.config, path=source, split=split, user_id=user, text=text)
     results = run(records, chosen.load(reporter), chosen.config, reporter=reporter)
-    if output:
-        ui.note(f"{jsonl.write(output, results, force=force)} records in {output}")
-    elif json:
-        ui.print_json(list(results))
-    else:
-        ui.print_records(results)
+    options.deliver(results, output=output, force=force, as_json=json)

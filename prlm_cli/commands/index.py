@@ -8,29 +8,17 @@ from typing import Annotated
 import typer
 
 from prlm_cli import ui
-from prlm_cli.commands.options import (
-    DEFAULT_WORKSPACE,
-    Json,
-    Offline,
-    Quiet,
-    Verbose,
-    WorkspaceDir,
-    new_app,
-    open_workspace,
-)
+from prlm_cli.commands import options
 
-app = new_app()
+app = options.new_app()
 
 
 @app.command()
 def index(
     data: Annotated[list[Path], typer.Argument(metavar="DATA", help="JSONL files; - is stdin.")],
-    workspace: WorkspaceDir = DEFAULT_WORKSPACE,
+    workspace: options.WorkspaceDir = options.DEFAULT_WORKSPACE,
     split: Annotated[str | None, typer.Option("--split", help="Split of queries that name none.")] = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    offline: Offline = False,
+    json: options.Json = False,
 ) -> None:
     """Add or update documents and queries.
 
@@ -41,7 +29,7 @@ def index(
     """
     from prlm_cli.pipeline.index import index as run
 
-    result = run(open_workspace(workspace), data, split=split)
+    result = run(options.open_workspace(workspace), data, split=split)
     if json:
         ui.print_json(
             {name: getattr(result, name)._asdict() for name in ("documents", "queries")} | {"total": result.total}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec import Struct
 from typer.core import TyperCommand, TyperGroup
 
 from prlm_cli import ui
+from prlm_cli.core import jsonl
 from prlm_cli.core.workspace import Workspace
 
 WorkspaceDir = Annotated[
@@ -30,7 +33,8 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved conf
 DEFAULT_WORKSPACE = Path(".prlm")
 
 
-# A flag given before a subcommand holds after it as well, so only a given flag sets something.
+# What every command and group of commands takes; the callbacks are all that these flags do. One that is given before a
+# subcommand holds after it as well, so only a given flag sets something.
 def _set_quiet(value: bool) -> None:
     if value:
         ui.Output.quiet = True
@@ -48,21 +52,50 @@ def _set_offline(value: bool) -> None:
         refuse_network()
 
 
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", callback=_set_quiet, help="Say errors only.")]
-Verbose = Annotated[
-    bool, typer.Option("-v", "--verbose", callback=_set_verbose, help="Show tracebacks and library logs.")
-]
-Offline = Annotated[bool, typer.Option("--offline", callback=_set_offline, help="Refuse every network connection.")]
+_COMMON = {
+    "quiet": typer.Option("-q", "--quiet", callback=_set_quiet, help="Say errors only."),
+    "verbose": typer.Option("-v", "--verbose", callback=_set_verbose, help="Show tracebacks and library logs."),
+    "offline": typer.Option("--offline", callback=_set_offline, help="Refuse every network connection."),
+}
 
 
 def new_app() -> typer.Typer:
-    """The Typer app of one command's file."""
+    """The Typer app of one command's file; its commands take --quiet, --verbose and --offline."""
     return _App(cls=_Group, rich_markup_mode=None, add_completion=False)
 
 
 class _App(typer.Typer):
     def command(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
-        return super().command(*args, **{"cls": _Command, **options})
+        add = super().command(*args, **{"cls": _Command, **options})
+        return lambda function: add(_with_common_flags(function))
+
+    def callback(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
+        add = super().callback(*args, **options)
+        return lambda function: add(_with_common_flags(function))
+
+
+def _with_common_flags(function: Callable[..., None]) -> Callable[..., None]:
+    def wrapper(**arguments: Any) -> None:
+        function(**{name: value for name, value in arguments.items() if name not in _COMMON})
+
+    own = inspect.signature(function, eval_str=True).parameters.values()
+    return with_parameters(wrapper, function, [*own, *(keyword(name, bool, _COMMON[name], False) for name in _COMMON)])
+
+
+def keyword(name: str, kind: Any, option: Any, default: Any) -> inspect.Parameter:
+    """A parameter that Typer reads as an option."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+
+
+def with_parameters(
+    wrapper: Callable[..., None], function: Callable[..., None], parameters: Iterable[inspect.Parameter]
+) -> Callable[..., None]:
+    """The wrapper of a command's function, as Typer is to see it: its name and help, and these parameters."""
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    wrapper.__name__, wrapper.__doc__ = function.__name__, function.__doc__
+    return wrapper
 
 
 class _Command(TyperCommand):
@@ -88,6 +121,16 @@ def open_workspace(folder: Path) -> Workspace:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     return Workspace(folder)
+
+
+def deliver(records: Iterable[Struct], *, output: Path | None, force: bool, as_json: bool) -> None:
+    """Records where the user wants them: in a file, as one JSON list, or as JSON lines as soon as each is there."""
+    if output:
+        ui.note(f"{jsonl.write(output, records, force=force)} records in {output}")
+    elif as_json:
+        ui.print_json(list(records))
+    else:
+        ui.print_records(records)
 
 
 def resumes(value: str) -> bool:

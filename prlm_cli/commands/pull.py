@@ -9,18 +9,9 @@ from typing import Annotated
 import typer
 
 from prlm_cli import ui
-from prlm_cli.commands.options import (
-    DEFAULT_WORKSPACE,
-    Json,
-    Offline,
-    Quiet,
-    Verbose,
-    WorkspaceDir,
-    new_app,
-    open_workspace,
-)
+from prlm_cli.commands import options
 
-app = new_app()
+app = options.new_app()
 
 
 @app.command()
@@ -29,11 +20,8 @@ def pull(
         list[str] | None,
         typer.Argument(metavar="MODEL", help="Names; default: the embedded model.", show_default=False),
     ] = None,
-    workspace: WorkspaceDir = DEFAULT_WORKSPACE,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    offline: Offline = False,
+    workspace: options.WorkspaceDir = options.DEFAULT_WORKSPACE,
+    json: options.Json = False,
 ) -> None:
     """Fetch models into the cache, so that --offline works after it.
 
@@ -44,7 +32,7 @@ def pull(
     """
     if sys.stderr.isatty() and not ui.Output.quiet:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0")  # downloading is all that happens here: show it
-    open_workspace(workspace)
+    options.open_workspace(workspace)
     from prlm_cli.pipeline.pull import pull as run
 
     found = run(models or (), reporter=ui.Terminal())

@@ -11,20 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from prlm_cli import ui
-from prlm_cli.commands.options import (
-    DEFAULT_WORKSPACE,
-    Json,
-    Offline,
-    Quiet,
-    Verbose,
-    WorkspaceDir,
-    new_app,
-    open_workspace,
-)
+from prlm_cli.commands import options
 from prlm_cli.core.errors import SettingsError, StorageError
 from prlm_cli.core.workspace import Run, Workspace
 
-app = new_app()
+app = options.new_app()
 _HEADER = ["run", "kind", "state", "started", "metrics"]
 # The metrics that the listing shows, of whichever a run has.
 _KEY_METRICS = {
@@ -44,11 +35,8 @@ _RunArgument = Annotated[str, typer.Argument(metavar="NAME", help="A run; `prlm 
 @app.callback(invoke_without_command=True)
 def runs(
     context: typer.Context,
-    workspace: WorkspaceDir = DEFAULT_WORKSPACE,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    offline: Offline = False,
+    workspace: options.WorkspaceDir = options.DEFAULT_WORKSPACE,
+    json: options.Json = False,
 ) -> None:
     """List, show and remove the runs of a workspace.
 
@@ -59,7 +47,7 @@ def runs(
     """
     if context.invoked_subcommand:
         return
-    where = open_workspace(workspace)
+    where = options.open_workspace(workspace)
     found = where.runs()
     if json:
         ui.print_json([_facts(where, run) for run in found])
@@ -74,17 +62,14 @@ def show(
     context: typer.Context,
     name: _RunArgument,
     workspace: _OwnWorkspace = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    offline: Offline = False,
+    json: options.Json = False,
 ) -> None:
     """Show a run's state, metrics and configuration.
 
     Example: prlm runs show policy-1
     Example: prlm runs show reward-1 --json
     """
-    where = open_workspace(workspace or _before(context, "workspace"))
+    where = options.open_workspace(workspace or _before(context, "workspace"))
     run = where.run(name)
     facts = _facts(where, run)
     if json or _before(context, "json"):
@@ -104,17 +89,14 @@ def rm(
     name: _RunArgument,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Remove without asking.")] = False,
     workspace: _OwnWorkspace = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    offline: Offline = False,
+    json: options.Json = False,
 ) -> None:
     """Remove a run with its adapter, checkpoints and logs.
 
     Example: prlm runs rm policy-1
     Example: prlm runs rm policy-1 --yes
     """
-    where = open_workspace(workspace or _before(context, "workspace"))
+    where = options.open_workspace(workspace or _before(context, "workspace"))
     run = where.run(name)
     if where.is_locked(run.name):
         raise StorageError(f"run '{run.name}' is being trained", hint="end that first")

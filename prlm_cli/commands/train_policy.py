@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 from prlm_cli import ui
+from prlm_cli.commands import options
 from prlm_cli.commands.flags import Config, config_flags
-from prlm_cli.commands.options import (
-    DEFAULT_WORKSPACE,
-    DryRun,
-    Force,
-    Input,
-    Json,
-    Offline,
-    Quiet,
-    Resume,
-    RunName,
-    Verbose,
-    WorkspaceDir,
-    new_app,
-    open_workspace,
-    resumes,
-)
 
-app = new_app()
+app = options.new_app()
 
 
 @app.command()
@@ -41,16 +26,13 @@ app = new_app()
 )
 def train_policy(
     config: Config,
-    queries: Input = None,
-    workspace: WorkspaceDir = DEFAULT_WORKSPACE,
-    name: RunName = None,
-    resume: Resume = "auto",
-    force: Force = False,
-    dry_run: DryRun = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    offline: Offline = False,
+    queries: options.Input = None,
+    workspace: options.WorkspaceDir = options.DEFAULT_WORKSPACE,
+    name: options.RunName = None,
+    resume: options.Resume = "auto",
+    force: options.Force = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
 ) -> None:
     """Train the policy: a warm start, then GRPO.
 
@@ -69,11 +51,11 @@ def train_policy(
     from prlm_cli.pipeline.train_policy import train_policy as run
 
     trained = run(
-        open_workspace(workspace),
+        options.open_workspace(workspace),
         config,
         queries=jsonl.read(queries, Query) if queries else None,
         name=name,
-        resume=resumes(resume),
+        resume=options.resumes(resume),
         force=force,
         reporter=ui.Terminal(),
     )

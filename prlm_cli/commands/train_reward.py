@@ -8,42 +8,25 @@ from typing import Annotated
 import typer
 
 from prlm_cli import ui
+from prlm_cli.commands import options
 from prlm_cli.commands.flags import Config, config_flags
-from prlm_cli.commands.options import (
-    DEFAULT_WORKSPACE,
-    DryRun,
-    Input,
-    Json,
-    Offline,
-    Quiet,
-    Resume,
-    RunName,
-    Verbose,
-    WorkspaceDir,
-    new_app,
-    open_workspace,
-    resumes,
-)
 
-app = new_app()
+app = options.new_app()
 
 
 @app.command()
 @config_flags(model="model.name", qlora="model.qlora", steps="reward.steps", k="retrieval.k", seed="seed")
 def train_reward(
     config: Config,
-    queries: Input = None,
-    workspace: WorkspaceDir = DEFAULT_WORKSPACE,
+    queries: options.Input = None,
+    workspace: options.WorkspaceDir = options.DEFAULT_WORKSPACE,
     pairs: Annotated[
         Path | None, typer.Option("--pairs", help="Pairs to train on, JSONL, instead of building them.")
     ] = None,
-    name: RunName = None,
-    resume: Resume = "auto",
-    dry_run: DryRun = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    offline: Offline = False,
+    name: options.RunName = None,
+    resume: options.Resume = "auto",
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
 ) -> None:
     """Train the personalisation reward model on contrastive pairs.
 
@@ -61,12 +44,12 @@ def train_reward(
     from prlm_cli.pipeline.train_reward import train_reward as run
 
     trained = run(
-        open_workspace(workspace),
+        options.open_workspace(workspace),
         config,
         queries=jsonl.read(queries, Query) if queries else None,
         pairs=list(jsonl.read(pairs, PreferencePair)) if pairs else None,
         name=name,
-        resume=resumes(resume),
+        resume=options.resumes(resume),
         reporter=ui.Terminal(),
     )
     metrics = trained.metrics

@@ -16,7 +16,7 @@ FINGERPRINT = r"lower;\w\w+;lucene33;snowball-english;blake2b-64"
 """What a store was tokenised with. It changes whenever the terms of some text change."""
 
 _WORD = re.compile(r"\w\w+")
-_STOP_WORDS = frozenset(
+STOP_WORDS = frozenset(
     [
         "a",
         "an",
@@ -53,6 +53,7 @@ _STOP_WORDS = frozenset(
         "with",
     ]
 )
+"""Lucene's English stop words."""
 _MAX_CACHED = 1_000_000
 
 _stem = Stemmer("english").stemWord
@@ -67,7 +68,7 @@ def terms(text: str) -> array[int]:
     for word in _WORD.findall(text.lower()):
         value = _hashes.get(word)
         if value is None:
-            value = _hashes[word] = 0 if word in _STOP_WORDS else _hash(word)
+            value = _hashes[word] = 0 if word in STOP_WORDS else _hash(word)
         if value:
             found.append(value)
     found.sort()

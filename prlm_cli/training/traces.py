@@ -12,38 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import mean
 
 from prlm_cli.core.records import ProfileDocument
+from prlm_cli.core.terms import STOP_WORDS
 
 _WORD = re.compile(r"\w+")
 _MAX_PLANNED = 4
-_SMALL_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "by",
-        "for",
-        "from",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "not",
-        "of",
-        "on",
-        "or",
-        "that",
-        "the",
-        "this",
-        "to",
-        "was",
-        "with",
-    ]
-)
+_SMALL_WORDS = STOP_WORDS | {"from", "its"}
 
 
 def trace(text: str, profile: Sequence[ProfileDocument], target: str) -> str:

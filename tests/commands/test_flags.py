@@ -62,12 +62,14 @@ def test_what_a_dry_run_prints_is_a_configuration_file_that_gives_the_same(prlm,
 
 def test_quiet_and_offline_given_before_a_subcommand_hold_after_it(prlm, tmp_path, monkeypatch):
     from prlm_cli import ui
-    from prlm_cli.commands import runs
+    from prlm_cli.commands import options
     from prlm_cli.core.network import is_offline
 
     seen = []
     monkeypatch.setattr(
-        runs, "open_workspace", lambda folder: seen.append((ui.Output.quiet, ui.Output.verbose, is_offline())) or 1 / 0
+        options,
+        "open_workspace",
+        lambda folder: seen.append((ui.Output.quiet, ui.Output.verbose, is_offline())) or 1 / 0,
     )
 
     prlm("runs", "-q", "-v", "--offline", "show", "x")

@@ -16,11 +16,6 @@ from tests.conftest import tiny_corpus
 from tests.pipeline.small import Notes, asked, indexed, small
 
 
-@pytest.fixture
-def workspace(tmp_path):
-    return indexed(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def trained(tiny_model, tmp_path_factory):
     """A workspace with a trained policy."""

@@ -28,11 +28,6 @@ _GATE = {"gate": "open", "accuracy": {}, "interaction": None}
 
 
 @pytest.fixture
-def workspace(tmp_path):
-    return indexed(tmp_path)
-
-
-@pytest.fixture
 def trained(monkeypatch):
     """What would be trained, instead of the training."""
     found = SimpleNamespace(config=None, reward_model=None, policy=None)

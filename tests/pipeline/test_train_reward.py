@@ -10,12 +10,7 @@ from prlm_cli.core.records import PreferencePair
 from prlm_cli.pipeline import train_reward as module
 from prlm_cli.pipeline.train_reward import is_heldout, load_reward_model, train_reward
 from prlm_cli.training import contrastive
-from tests.pipeline.small import Notes, indexed, small
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    return indexed(tmp_path)
+from tests.pipeline.small import Notes, small
 
 
 @pytest.fixture

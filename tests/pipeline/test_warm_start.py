@@ -10,18 +10,7 @@ from prlm_cli.core.settings import PRESETS, resolve
 from prlm_cli.pipeline.policies import load_policy
 from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
 from prlm_cli.training import supervised
-from tests.pipeline.small import Notes, asked, indexed, small
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    return indexed(tmp_path)
-
-
-@pytest.fixture
-def queries(workspace):
-    with workspace.open_store() as store:
-        return asked(store, resolve())
+from tests.pipeline.small import Notes, small
 
 
 @pytest.fixture
