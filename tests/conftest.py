@@ -54,14 +54,11 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Each file below a folder, with a hash of its content.
-
-    The side files of SQLite, which readers leave behind, hold nothing and do not count.
-    """
+    """Each file below a folder, with a hash of its content."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.endswith(("-wal", "-shm"))
+        if path.is_file()
     }
 
 

@@ -48,7 +48,9 @@ def runs(
     if context.invoked_subcommand:
         return
     where = options.open_workspace(workspace)
-    found = where.runs()
+    found, damaged = where.sound_and_damaged_runs()
+    for run in damaged:
+        ui.note(f"run {ui.visible(run.name)} is damaged; `prlm runs rm` removes it")
     if json:
         ui.print_json([_facts(where, run) for run in found])
     elif found:

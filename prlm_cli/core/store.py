@@ -7,6 +7,7 @@ neighbours, in the order of the input.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ from prlm_cli.core.records import Document, Query
 _APPLICATION_ID = 0x70726C6D  # "prlm"
 _VERSION = 1
 _MAX_DOCUMENTS_BITS = 24
+_LOCK_TIMEOUT = 10.0  # seconds to wait for another connection
 _SCHEMA = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE user(uid INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, n INTEGER NOT NULL DEFAULT 0);
@@ -81,11 +83,7 @@ class Store:
         if not create and not path.exists():
             raise DataError(f"no index in {path.parent}", hint="run `prlm index DATA` first")
         with self._storage_errors():
-            if create:
-                path.touch(mode=0o600)
-            self._db = sqlite3.connect(
-                path if create else f"{path.resolve().as_uri()}?mode=ro", uri=not create, timeout=10
-            )
+            self._db = self._connect(create)
             self._prepare(create)
 
     def __enter__(self) -> Store:
@@ -175,6 +173,18 @@ class Store:
         """SQLite's own check of the file: "ok", or what is wrong."""
         with self._storage_errors():
             return str(self._db.execute("PRAGMA quick_check").fetchone()[0])
+
+    def _connect(self, create: bool) -> sqlite3.Connection:
+        if create:
+            self.path.touch(mode=0o600)
+        # A reader of a WAL file writes beside it too, and the last to leave clears that away. Where it may not write,
+        # nobody does, and SQLite must be told so.
+        writable = create or all(os.access(path, os.W_OK) for path in (self.path, self.path.parent))
+        left_over = self.path.with_name(f"{self.path.name}-wal").exists()
+        mode = "rw" if writable else "ro" if left_over else "ro&immutable=1"
+        db = sqlite3.connect(f"{self.path.resolve().as_uri()}?mode={mode}", uri=True, timeout=_LOCK_TIMEOUT)
+        db.execute(f"PRAGMA query_only={not create}")
+        return db
 
     def _prepare(self, create: bool) -> None:
         application_id = self._db.execute("PRAGMA application_id").fetchone()[0]

@@ -144,11 +144,23 @@ class Workspace:
             return True
 
     def runs(self) -> list[Run]:
-        """All runs, oldest first."""
-        if not self.runs_folder.is_dir():
-            return []
-        found = [Run(folder) for folder in self.runs_folder.iterdir() if (folder / "state.json").exists()]
-        return sorted(found, key=lambda run: (run.state["started"], run.name))
+        """All runs, oldest first.
+
+        Raises:
+            StorageError: If the state of one is damaged.
+        """
+        return _by_start(self._run_folders())
+
+    def sound_and_damaged_runs(self) -> tuple[list[Run], list[Run]]:
+        """The runs whose state can be read, oldest first, and the others, by name."""
+        sound, damaged = [], []
+        for run in self._run_folders():
+            try:
+                run.state  # noqa: B018
+                sound.append(run)
+            except StorageError:
+                damaged.append(run)
+        return _by_start(sound), damaged
 
     def run(self, name: str) -> Run:
         """The run of that name.
@@ -196,6 +208,10 @@ class Workspace:
                 f"{where}: {error.strerror}", hint="check the permissions, then remove it again"
             ) from error
 
+    def _run_folders(self) -> list[Run]:
+        folders = sorted(self.runs_folder.iterdir()) if self.runs_folder.is_dir() else []
+        return [Run(folder) for folder in folders if (folder / "state.json").exists()]
+
     def _lock_file(self, name: str) -> Path:
         return self.folder / f".{name}.lock"
 
@@ -204,6 +220,10 @@ class Workspace:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise StorageError(f"{self.folder}: {error.strerror}", hint="name another workspace with -w") from error
+
+
+def _by_start(runs: list[Run]) -> list[Run]:
+    return sorted(runs, key=lambda run: (run.state["started"], run.name))
 
 
 def check_name(name: str) -> str:

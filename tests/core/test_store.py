@@ -136,6 +136,25 @@ def test_a_store_opened_for_reading_cannot_be_written_and_is_not_created(path, s
     assert not path.with_name("other.sqlite").exists()
 
 
+def test_readers_leave_nothing_beside_the_file(path, store):
+    store.__exit__()
+    with Store(path) as one, Store(path) as two:
+        assert one.users() == two.users()
+
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_store_is_read_where_nothing_can_be_written(path, store, monkeypatch):
+    store.__exit__()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+
+    with Store(path) as reader:
+        assert [document.doc_id for document in reader.documents("u")] == [
+            document.doc_id for document in _DOCUMENTS if document.user_id == "u"
+        ]
+        assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
 def test_a_path_with_odd_characters_opens(tmp_path):
     path = tmp_path / "a b?c#d%41é.sqlite"
     with Store(path, create=True) as store:
