@@ -51,7 +51,7 @@ def made_from_history(documents: list[Document]) -> Iterator[Query]:
     for position, document in enumerate(titled[MIN_HISTORY:], start=MIN_HISTORY):
         from_end = len(titled) - 1 - position
         yield Query(
-            query_id=f"{document.user_id}:{document.doc_id}",
+            query_id=f"{_without_colon(document.user_id)}:{document.doc_id}",
             user_id=document.user_id,
             text=document.text,
             target=document.title,
@@ -59,3 +59,8 @@ def made_from_history(documents: list[Document]) -> Iterator[Query]:
             split="test" if from_end == 0 else "dev" if from_end == 1 else "train",
             source_doc_id=document.doc_id,
         )
+
+
+def _without_colon(user_id: str) -> str:
+    """Percent-encoded, so that no two pairs of user and document give the same query id."""
+    return user_id.replace("%", "%25").replace(":", "%3A")

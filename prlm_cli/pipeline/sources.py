@@ -32,7 +32,7 @@ def queries_from(
         text: One new query of that user; `-` reads it from standard input.
 
     Raises:
-        DataError: If the user is unknown, or the flags do not go together.
+        DataError: If the user is unknown, the flags do not go together, or the index holds no such query.
     """
     if text is not None:
         yield one_query(store, user_id, text)
@@ -41,7 +41,17 @@ def queries_from(
             if user_id is None or query.user_id == user_id:
                 yield query
     else:
-        yield from stored_queries(store, split, user_id=user_id)
+        hint = "name a file of queries, or another --split"
+        yield from _at_least_one(
+            stored_queries(store, split, user_id=user_id), f"no {split} queries in the index", hint
+        )
+
+
+def _at_least_one(queries: Iterator[Query], otherwise: str, hint: str) -> Iterator[Query]:
+    first = next(queries, None)
+    if first is None:
+        raise DataError(otherwise, hint=hint)
+    return chain([first], queries)
 
 
 def one_query(store: Store, user_id: str | None, text: str) -> Query:
@@ -85,7 +95,8 @@ def _retrieve_from_index(
 ) -> Iterator[Retrieved]:
     with workspace.open_store() as store:
         if user_id is not None and text is None:
-            queries = open_queries(store, user_id)
+            none_open = f"user '{user_id}' has no queries in the index"
+            queries = _at_least_one(open_queries(store, user_id), none_open, "ask one with --text")
         else:
             queries = queries_from(store, path=None, split=split, user_id=user_id, text=text)
         yield from retrieve(store, queries, config.retrieval, seed=config.seed)

@@ -55,9 +55,11 @@ def train_policy(
     Raises:
         DataError: If there is nothing to train on, or a named run does not exist.
         RefusedError: If the named reward model's gate is closed.
-        SettingsError: If the settings do not go together.
+        SettingsError: If the settings do not go together, or name an unknown reward.
     """
     reporter = reporter or Silent()
+    for reward in config.policy.rewards:
+        REWARDS[reward]  # an unknown one is an error before anything is trained
     start_run = _start_run(workspace, config)
     reward_run = _reward_run(workspace, config, force=force, reporter=reporter)
     with workspace.open_store() as store:

@@ -54,6 +54,22 @@ def test_fields_that_prlm_does_not_know_are_passed_on(prlm, workspace, write_jso
     assert prlm("retrieve", path, "-w", workspace).records[0]["meta"] == {"a": 1, "venue": "here"}
 
 
+@pytest.mark.parametrize("command", ["retrieve", "generate"])
+def test_a_split_without_queries_is_an_error_and_not_an_empty_answer(prlm, workspace, command):
+    result = prlm(command, "--split", "tests", "-w", workspace, "-q")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "prlm: no tests queries in the index; name a file of queries, or another --split\n"
+
+
+def test_a_user_without_queries_is_told_to_ask_one(prlm, workspace, write_jsonl):
+    prlm("index", write_jsonl([{"user_id": "new", "text": "t"}], "new.jsonl"), "-w", workspace)
+    result = prlm("generate", "--user", "new", "-w", workspace, "-q")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "prlm: user 'new' has no queries in the index; ask one with --text\n"
+
+
 def test_an_output_file_is_replaced_only_by_force(prlm, workspace, tmp_path):
     stdout = prlm("retrieve", "-w", workspace).stdout
     first = prlm("retrieve", "-w", workspace, "-o", "out.jsonl")

@@ -49,6 +49,15 @@ def test_a_made_query_asks_with_the_text_and_its_target_is_the_title():
     )
 
 
+def test_no_two_users_make_a_query_of_the_same_id():
+    def ids(user_id, prefix):
+        history = [Document(user_id=user_id, doc_id=f"{prefix}d{n}", text="t", title="t") for n in range(6)]
+        return {query.query_id for query in made_from_history(history)}
+
+    found = [ids("a", "b:"), ids("a:b", ""), ids("a%3Ab", "")]
+    assert len(set.union(*found)) == sum(map(len, found)) == 6
+
+
 def test_documents_without_a_title_become_no_query():
     history = [Document(user_id="u", doc_id=f"x{n}", text="t", title=title) for n, title in enumerate([None, ""])]
 

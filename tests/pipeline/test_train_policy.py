@@ -60,6 +60,14 @@ def lively(monkeypatch):
     monkeypatch.setattr(module, "_rewards", lambda policy, config, reward_model: {"measure": (lengths, 1.0)})
 
 
+def test_an_unknown_reward_is_an_error_before_anything_is_trained(workspace):
+    config = resolve(assignments=["policy.rewards.overlp=1.0"])
+
+    with pytest.raises(SettingsError, match=r"no reward 'overlp'; did you mean overlap\?"):
+        train_policy(workspace, config)
+    assert workspace.runs() == []
+
+
 def _plain(model, *assignments):
     return small(model, "warm_start.kind=none", "prompt.reasoning=off", *assignments)
 
