@@ -1,4 +1,4 @@
-"""The prompt: one builder for pairs, training and generation, and the parser of what comes back.
+"""The prompt: one builder for pairs, training and generation; `completions` reads what comes back.
 
 A prompt is a query, the records retrieved for it and an instruction, in one of three layouts:
 
@@ -8,35 +8,24 @@ A prompt is a query, the records retrieved for it and an instruction, in one of 
 
 With reasoning, the prompt ends by opening <think>; the completion closes it, and then gives the cue and the answer.
 
-Differs from PrLM's released code (method reference, section 2): one builder for training and inference (defect 4), a
-budget per record instead of a blind cut of the whole prompt (5), and extraction that never reads an answer out of the
-thought (2, 3).
+Differs from PrLM's released code (method reference, section 2): one builder for training and inference (defect 4), and
+a budget per record instead of a blind cut of the whole prompt (5).
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import json
-import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from prlm_cli.core import completions
+from prlm_cli.core.completions import UNTITLED, Parsed, without_tags
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.records import ProfileDocument
 from prlm_cli.core.settings import Layout
 
-MAX_ANSWER_WORDS = 64
 _MIN_RECORD_TEXT_TOKENS = 8  # below this a record's text says nothing; rather show one record fewer
-_UNTITLED = "(untitled)"
-_PLACEHOLDERS = frozenset({"generated title", "your title", "your title here", "title", "the title", _UNTITLED})
-_TAG = re.compile(r"<(/?)(think|answer)>", re.IGNORECASE)
-_THINK = re.compile(r"<think>", re.IGNORECASE)
-_END_THINK = re.compile(r"</think>", re.IGNORECASE)
-_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
-_QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019"}
 
 
 @dataclass(frozen=True)
@@ -94,13 +83,6 @@ class Packed(NamedTuple):
     query_cut: bool
 
 
-class Parsed(NamedTuple):
-    """A completion taken apart; `answer` is None where none can be read."""
-
-    reasoning: str | None
-    answer: str | None
-
-
 @dataclass(frozen=True)
 class PromptBuilder:
     """Builds prompts of one form and parses their completions.
@@ -155,7 +137,7 @@ class PromptBuilder:
 
         An answer is one line, and neither it nor the reasoning can open or close a thought.
         """
-        answer, reasoning = _one_line(answer), _TAG.sub(r"< \1\2>", reasoning)
+        answer, reasoning = _one_line(answer), without_tags(reasoning)
         if self.reasoning:
             return f"{reasoning}\n</think>\n{self.task.cue}: {answer}"
         return f" {answer}" if self.opens_cue else answer
@@ -167,18 +149,11 @@ class PromptBuilder:
 
     def parse(self, completion: str) -> Parsed:
         """The reasoning and the answer of a completion of this builder's prompt."""
-        return parse(completion, cue=self.task.cue, reasoning_opened=self.reasoning)
+        return completions.parse(completion, cue=self.task.cue, reasoning_opened=self.reasoning)
 
     def is_well_formed(self, completion: str) -> bool:
         """Whether a readable answer follows exactly one closed, non-empty thought, or none without reasoning."""
-        parsed = self.parse(completion)
-        if parsed.answer is None:
-            return False
-        if not self.reasoning:
-            return not _TAG.search(completion)
-        # A second <think> would let the policy farm the reward by repeating the template.
-        opened = len(_THINK.findall(completion.strip().removeprefix("<think>")))
-        return bool(parsed.reasoning) and len(_END_THINK.findall(completion)) == 1 and opened == 0
+        return completions.is_well_formed(completion, cue=self.task.cue, reasoning=self.reasoning)
 
     @property
     def hash(self) -> str:
@@ -198,7 +173,7 @@ class PromptBuilder:
             examples = [
                 Message(role, content)
                 for record in ordered
-                for role, content in (("user", record.text), ("assistant", record.title or _UNTITLED))
+                for role, content in (("user", record.text), ("assistant", record.title or UNTITLED))
             ]
             messages = (Message("system", self._instruction()), *examples, Message("user", query))
         else:
@@ -207,7 +182,7 @@ class PromptBuilder:
 
     def _blocks(self, query: str, records: Sequence[ProfileDocument], *, header: bool) -> str:
         label, cue = self.task.text_label, self.task.cue
-        blocks = [f"{label}: {record.text}\n{cue}: {record.title or _UNTITLED}" for record in records]
+        blocks = [f"{label}: {record.text}\n{cue}: {record.title or UNTITLED}" for record in records]
         end = "\n" if self.layout == "completion" else ""
         return "\n\n".join([*([self._instruction()] if header else []), *blocks, f"{label}: {query}{end}"])
 
@@ -232,7 +207,7 @@ class PromptBuilder:
             left, packed = room, []
             for position, record in enumerate(records[:count]):
                 share = left // (count - position)
-                title = self.codec.cut(record.title or _UNTITLED, max(0, (share - overhead) // 2))
+                title = self.codec.cut(record.title or UNTITLED, max(0, (share - overhead) // 2))
                 text = self.codec.cut(record.text, max(0, share - overhead - self.codec.count(title)))
                 if text != record.text and self.codec.count(text) < _MIN_RECORD_TEXT_TOKENS:
                     break
@@ -260,27 +235,6 @@ class PromptBuilder:
         raise SettingsError(f"prompt.max_tokens={self.max_tokens} leaves no room for a query", hint="raise it")
 
 
-def parse(completion: str, *, cue: str, reasoning_opened: bool) -> Parsed:
-    """The reasoning and the answer of a completion (method reference 3.2).
-
-    What follows the last </think> counts; a thought that was opened, by the prompt or in the text, and never closed has
-    no answer. Then: the last <answer>, else a dictionary with the cue as key, else a quoted value after the cue, else
-    the first line that is not empty, if it is short enough to be an answer. A placeholder is no answer.
-    """
-    ends = list(_END_THINK.finditer(completion))
-    if ends:
-        thought: str | None = completion[: ends[-1].start()]
-        rest = completion[ends[-1].end() :]
-    elif reasoning_opened or _THINK.search(completion):
-        return Parsed(_TAG.sub("", completion).strip(), None)
-    else:
-        thought, rest = None, completion
-    if _THINK.search(rest):
-        return Parsed(_TAG.sub("", completion).strip(), None)
-    reasoning = None if thought is None else _TAG.sub("", thought).strip()
-    return Parsed(reasoning, _answer_in(rest, cue))
-
-
 def replace_text(record: ProfileDocument, text: str, title: str) -> ProfileDocument:
     """The record with another text and title."""
     return ProfileDocument(
@@ -289,58 +243,9 @@ def replace_text(record: ProfileDocument, text: str, title: str) -> ProfileDocum
 
 
 def _clean(record: ProfileDocument) -> ProfileDocument:
-    return replace_text(record, _one_line(record.text), _one_line(record.title or _UNTITLED))
+    return replace_text(record, _one_line(record.text), _one_line(record.title or UNTITLED))
 
 
 def _one_line(text: str) -> str:
     # One line, so that no text can forge another block; tags opened up, so that none can close the reasoning.
-    return _TAG.sub(r"< \1\2>", " ".join(text.split()))
-
-
-def _answer_in(text: str, cue: str) -> str | None:
-    if answers := _ANSWER.findall(text):
-        text = answers[-1]
-    text = text.strip()
-    found = _from_dictionary(text, cue)
-    if found is None:
-        found = _first_line(text, cue)
-    answer = _strip_quotes(found.strip()) if found else ""
-    return answer if answer and answer.lower() not in _PLACEHOLDERS else None
-
-
-def _from_dictionary(text: str, cue: str) -> str | None:
-    key = cue.lower()
-    start, end = text.find("{"), text.rfind("}")
-    if 0 <= start < end:
-        for read in (json.loads, _literal):
-            try:
-                found = read(text[start : end + 1])
-            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-                continue
-            if isinstance(found, dict):
-                value = {str(k).lower(): v for k, v in found.items()}.get(key)
-                return value if isinstance(value, str) else "" if key in {str(k).lower() for k in found} else None
-    quoted = re.search(
-        rf"[\"']{re.escape(key)}[\"']\s*:\s*([\"'])(.*?)\1\s*(?:[,}}\n]|\Z)", text, re.IGNORECASE | re.DOTALL
-    )
-    return quoted.group(2) if quoted else None
-
-
-def _literal(text: str) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an odd escape in a completion is nobody's fault, and a warning would print it
-        return ast.literal_eval(text)
-
-
-def _first_line(text: str, cue: str) -> str | None:
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    label, colon, rest = line.partition(":")
-    if colon and label.strip().lower() == cue.lower():
-        line = rest.strip()
-    return line if line and len(line.split()) <= MAX_ANSWER_WORDS else None
-
-
-def _strip_quotes(text: str) -> str:
-    while len(text) >= 2 and _QUOTES.get(text[0]) == text[-1] and text[-1] not in text[1:-1]:
-        text = text[1:-1].strip()
-    return text
+    return without_tags(" ".join(text.split()))
