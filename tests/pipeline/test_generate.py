@@ -79,11 +79,10 @@ def test_progress_is_reported(tiny_model, workspace):
     assert done == [("x", 1), ("x", 5), ("x", 6)]
 
 
-def test_no_queries_have_no_answers(tiny_model):
-    config = small(tiny_model)
-    policy = load_policy(config, reporter=Notes())
+def test_no_queries_have_no_answers(tiny_model, workspace):
+    chosen = choose_policy(workspace, "none", lambda base: small(tiny_model), Notes())
 
-    assert list(generate([], policy, config)) == []
+    assert list(generate([], chosen.load(Notes()), chosen.config)) == []
 
 
 def test_what_was_cut_is_counted(tiny_model, workspace):
