@@ -120,6 +120,8 @@ def _run(arguments: list[str]) -> int:
         return _INTERRUPTED
     except Exception as error:
         return _code_of(error)
+    finally:
+        ui.stop_progress()
     return 0
 
 

@@ -11,25 +11,35 @@ import time
 import traceback
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from prlm_cli.core import jsonl
 from prlm_cli.core.errors import PrlmError
+from prlm_cli.core.reporting import Stage
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 _PLAIN_EVERY = 30.0  # seconds between progress lines where stderr is no terminal
+_ETA_WINDOW = 600.0  # seconds whose pace the time that is left is reckoned from; a step may take a minute
+_ANY_WIDTH = 10_000  # of a table that goes to a file: no column is narrowed
 
 
 class Output:
-    """How much is said, set once from the flags of a command."""
+    """The state of the output: how much is said, set once from the flags of a command, and the live line."""
 
     quiet = False
     verbose = False
+    live: Progress | None = None
+    """The live line that is on the terminal now."""
 
 
 def print_line(text: str = "", *, to_stderr: bool = False, end: str = "\n") -> None:
     """One line of our own text."""
+    stop_progress()
     print(text, file=sys.stderr if to_stderr else sys.stdout, flush=to_stderr, end=end)
 
 
@@ -42,6 +52,7 @@ def note(text: str) -> None:
 def print_records(items: Iterable[msgspec.Struct]) -> None:
     """Records as JSON lines on stdout, each as soon as it is there."""
     for item in items:
+        stop_progress()
         sys.stdout.buffer.write(jsonl.encode(item))
         sys.stdout.buffer.flush()
 
@@ -53,13 +64,17 @@ def print_json(value: Any) -> None:
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table on stdout; the first column is text, the others are figures."""
-    cells = [[visible(str(cell)) for cell in row] for row in [header, *rows]]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    for row in cells:
-        first, *rest = (
-            cell.ljust(w) if n == 0 else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        print_line("  ".join([first, *rest]).rstrip())
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    stop_progress()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for n, name in enumerate(header):
+        table.add_column(Text(visible(name)), justify="right" if n else "left")
+    for row in rows:
+        table.add_row(*(Text(visible(str(cell))) for cell in row))  # a plain string would be read as markup
+    Console(width=None if sys.stdout.isatty() else _ANY_WIDTH).print(table)
 
 
 def print_error(error: PrlmError) -> None:
@@ -96,42 +111,65 @@ def visible(text: str) -> str:
     )
 
 
-class Progress:
-    """Progress of one stage on stderr: a live line on a terminal, a plain one every 30 seconds elsewhere.
+class _LiveStage:
+    """Progress of one stage as a live line on a terminal."""
 
-    Args:
-        stage: Its name.
-        total: How many items there are; 0 when unknown.
-    """
+    def __init__(self, name: str, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def __init__(self, stage: str, total: int = 0) -> None:
-        self._stage = stage
-        self._total = total
-        self._done = 0
-        self._started = self._last = time.monotonic()
-        self._is_live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(20), MofNCompleteColumn())
+        self._name = name
+        self._progress = Progress(
+            *columns,
+            TimeRemainingColumn(),
+            console=console,
+            auto_refresh=False,  # steps are seconds long: nothing changes between them
+            redirect_stdout=False,
+            speed_estimate_period=_ETA_WINDOW,
+        )
+        self._task = self._progress.add_task(name, total=None)
 
     def __call__(self, done: int, total: int = 0, **figures: float) -> None:
-        """Says how many items are done, and the figures of the moment."""
-        self._done, self._total = done, total or self._total
+        if Output.quiet:
+            return
+        if Output.live is not self._progress:
+            stop_progress()
+            Output.live = self._progress
+            self._progress.start()
+        description = " ".join([self._name, *_spelled(figures)])
+        self._progress.update(self._task, completed=done, total=total or None, description=description, refresh=True)
+        if done == total:
+            stop_progress()
+
+
+class _PlainStage:
+    """Progress of one stage as a line every 30 seconds, where stderr is no terminal."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._started = self._last = time.monotonic()
+
+    def __call__(self, done: int, total: int = 0, **figures: float) -> None:
         now = time.monotonic()
-        if Output.quiet or (not self._is_live and now - self._last < _PLAIN_EVERY):
+        if now - self._last < _PLAIN_EVERY:
             return
         self._last = now
-        if self._is_live:
-            sys.stderr.write(f"\r\x1b[K{self._line(now, figures)}")
-            if self._done == self._total:
-                sys.stderr.write("\n")
-            sys.stderr.flush()
-        else:
-            print_line(self._line(now, figures), to_stderr=True)
+        parts = [self._name, f"{done}/{total}" if total else str(done), *_spelled(figures)]
+        if done and total:
+            parts.append(f"eta={duration((now - self._started) / done * (total - done))}")
+        if not Output.quiet:
+            print_line(" ".join(parts), to_stderr=True)
 
-    def _line(self, now: float, figures: dict[str, float]) -> str:
-        parts = [self._stage, f"{self._done}/{self._total}" if self._total else str(self._done)]
-        parts += [f"{name}={value:.3g}" for name, value in figures.items()]
-        if self._done and self._total:
-            parts.append(f"eta={duration((now - self._started) / self._done * (self._total - self._done))}")
-        return " ".join(parts)
+
+def _spelled(figures: dict[str, float]) -> list[str]:
+    return [f"{name}={value:.3g}" for name, value in figures.items()]
+
+
+def stop_progress() -> None:
+    """Ends the live line, if there is one: it stays as it is, and the cursor is shown again."""
+    if Output.live:
+        Output.live.stop()
+        Output.live = None
 
 
 class Terminal:
@@ -141,9 +179,12 @@ class Terminal:
         """A line that --quiet hides."""
         note(text)
 
-    def stage(self, name: str) -> Progress:
+    def stage(self, name: str) -> Stage:
         """The progress of a new stage."""
-        return Progress(name)
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        return _LiveStage(name, console) if console.is_interactive else _PlainStage(name)
 
 
 def duration(seconds: float) -> str:
