@@ -5,7 +5,6 @@ Layers, weakest first: defaults, preset, configuration file, `--set`, flags. An 
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -220,12 +219,9 @@ def resolve(
 
 def to_toml(config: Config) -> str:
     """The whole configuration as TOML that `resolve` reads back to the same; keys that are not set are left out."""
-    values = config.model_dump(exclude_none=True)
-    lines = [f"{key} = {_toml(value)}" for key, value in values.items() if not isinstance(value, dict)]
-    for section, table in values.items():
-        if isinstance(table, dict):
-            lines += ["", f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
-    return "\n".join(lines) + "\n"
+    import tomli_w
+
+    return tomli_w.dumps(config.model_dump(exclude_none=True))
 
 
 def describe(key: str) -> Any:
@@ -319,11 +315,3 @@ def _overlay(values: dict[str, Any], layer: Mapping[str, Any]) -> None:
             _overlay(nested, value)
         else:
             values[key] = value
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
