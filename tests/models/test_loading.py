@@ -3,11 +3,13 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import transformers
 
 from prlm_cli.core import network
 from prlm_cli.core.errors import MissingError, StorageError
@@ -109,6 +111,18 @@ def test_the_embedded_model_on_the_hub_needs_no_package(hub, package, tmp_path):
 
     assert resolve_model(EMBEDDED_MODEL) == tmp_path
     assert package.fetched == 0
+
+
+def test_the_progress_bar_of_the_conversion_stays_off_the_streams(tmp_path, monkeypatch, capsys):
+    def talk(*_, **__):
+        print("Converting: 0%", file=sys.stderr)
+        raise OSError("the rest is not of interest")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", talk)
+    with pytest.raises(OSError, match="not of interest"):
+        loading._convert_gguf(tmp_path / "m.gguf", tmp_path / "converted")
+
+    assert capsys.readouterr() == ("", "")
 
 
 def test_the_package_is_fetched_and_converted_once(hub, package):
