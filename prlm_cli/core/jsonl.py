@@ -199,4 +199,5 @@ def _reword(message: str) -> str:
 
 def _needs(kind: type[msgspec.Struct]) -> str:
     needed = [field.name for field in msgspec.structs.fields(kind) if field.required]
-    return f"every {kind.__name__.lower()} needs {', '.join(needed[:-1])} and {needed[-1]}"
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
+    return f"every {name} needs {', '.join(needed[:-1])} and {needed[-1]}"

@@ -176,6 +176,18 @@ class Workspace:
             raise DataError(f"no run '{name}' in {self.folder}", hint=hint)
         return run
 
+    def finished_run(self, name: str, kind: Kind) -> Run:
+        """The finished run of that name and kind.
+
+        Raises:
+            DataError: If there is none, or it is of another kind or not finished.
+        """
+        run = self.run(name)
+        if run.state["kind"] != kind or not run.is_finished:
+            noun = "reward model" if kind == "reward" else kind
+            raise DataError(f"run '{run.name}' is not a finished {noun}", hint="see `prlm runs`")
+        return run
+
     def latest(self, kind: Kind) -> Run | None:
         """The newest finished run of a kind; a warm start is a policy, but never the latest."""
         finished = [

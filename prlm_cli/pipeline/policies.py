@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prlm_cli.core.errors import DataError, SettingsError
+from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.prompts import PromptBuilder
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import EMBEDDED_MODEL, Config, Layout, PromptSettings, resolve
@@ -108,13 +108,14 @@ def choose_policy(
     """
     if name and name != "none" and (Path(name) / "adapter_config.json").is_file():
         return ChosenPolicy(_resolved(resolve_over(None)), adapter=Path(name))
-    run = workspace.latest("policy") if name is None else None if name == "none" else workspace.run(name)
-    if run is None:
-        if name is None:
+    if name is None:
+        run = workspace.latest("policy")
+        if run is None:
             reporter.note("no policy yet: using the base model")
+    else:
+        run = None if name == "none" else workspace.finished_run(name, "policy")
+    if run is None:
         return ChosenPolicy(_resolved(resolve_over(None)))
-    if run.state["kind"] != "policy" or not run.is_finished:
-        raise DataError(f"run '{run.name}' is not a finished policy", hint="see `prlm runs`")
     config = _resolved(resolve_over(resolve(config_file=run.folder / "config.toml")))
     return ChosenPolicy(config, run=run, allow_prompt_drift=allow_prompt_drift)
 

@@ -9,7 +9,7 @@ from itertools import islice
 from statistics import mean
 from typing import Any
 
-from prlm_cli.core.errors import DataError, RefusedError, SettingsError
+from prlm_cli.core.errors import RefusedError, SettingsError
 from prlm_cli.core.records import Query, Retrieved
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config
@@ -161,7 +161,7 @@ def _reward_run(workspace: Workspace, config: Config, *, force: bool, reporter: 
     named = config.policy.reward_model
     if named == NO_REWARD_MODEL or not config.policy.rewards.get("personalization"):
         return None
-    run = workspace.run(named) if named else workspace.latest("reward")
+    run = workspace.finished_run(named, "reward") if named else workspace.latest("reward")
     if run is None:
         reporter.note("no reward model yet: going on without (run `prlm train-reward` to have one)")
         return None
@@ -180,10 +180,7 @@ def _start_run(workspace: Workspace, config: Config) -> Run | None:
         return None
     if config.warm_start.kind in ("answers", "traces"):
         raise SettingsError("--start-from and a warm start do not go together", hint="drop one of them")
-    run = workspace.run(config.policy.start_from)
-    if run.state["kind"] != "policy" or not run.is_finished:
-        raise DataError(f"run '{run.name}' is not a finished policy", hint="see `prlm runs`")
-    return run
+    return workspace.finished_run(config.policy.start_from, "policy")
 
 
 def _without_unused_rewards(config: Config, reward_run: Run | None) -> Config:

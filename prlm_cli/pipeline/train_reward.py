@@ -52,6 +52,10 @@ def train_reward(
     reporter = reporter or Silent()
     with workspace.open_store() as store:
         training = training_queries(store, config, queries)
+        if len({item.user_id for item in (training if pairs is None else pairs)}) < 2:
+            raise DataError(
+                "a reward model needs two users: one to learn from, one to test on", hint="index more users"
+            )
         config = resolve_prompt(workspace, training, config, reporter)
         run = claim_run(
             workspace,
@@ -82,9 +86,19 @@ def load_reward_model(run: Run, reporter: Reporter) -> RewardModel:
     return model
 
 
-def is_heldout(user_id: str, share: float) -> bool:
-    """Whether a user is kept for the test, by a hash of the id: the same in every run."""
-    return int.from_bytes(hashlib.blake2b(user_id.encode(), digest_size=4).digest(), "little") < share * 2**32
+def heldout_users(user_ids: Iterable[str], share: float) -> set[str]:
+    """The users kept for the test: those whose id hashes below the share, so the same ones in every run.
+
+    At least one of them, and at least one of the others, as long as there are two: few users may hash all to one side.
+    """
+    ranked = sorted((_fraction(user_id), user_id) for user_id in set(user_ids))
+    count = sum(fraction < share for fraction, _ in ranked)
+    return {user_id for _, user_id in ranked[: max(1, min(count, len(ranked) - 1))]} if len(ranked) > 1 else set()
+
+
+def _fraction(user_id: str) -> float:
+    """A number in [0, 1) that depends on the id alone."""
+    return int.from_bytes(hashlib.blake2b(user_id.encode(), digest_size=4).digest(), "little") / 2**32
 
 
 def _pairs(
@@ -132,12 +146,11 @@ def _train(run: Run, pairs: Sequence[PreferencePair], config: Config, reporter: 
     from prlm_cli.models.reward_model import fit_temperature, save_temperature
     from prlm_cli.training.contrastive import train_contrastive
 
-    test = [pair for pair in pairs if is_heldout(pair.user_id, config.reward.heldout_share)]
-    training = [pair for pair in pairs if not is_heldout(pair.user_id, config.reward.heldout_share)]
-    if not test or not training:
-        raise DataError(
-            f"{len(training)} pairs to train on and {len(test)} of held-out users", hint="index more users or queries"
-        )
+    held_out = heldout_users((pair.user_id for pair in pairs), config.reward.heldout_share)
+    test = [pair for pair in pairs if pair.user_id in held_out]
+    training = [pair for pair in pairs if pair.user_id not in held_out]
+    if not held_out:
+        raise DataError("all pairs are of one user; another one is needed to test on", hint="index more users")
     model = _new_model(config, reporter)
     model.model = add_adapter(model.model, config.model, seed=config.seed, scores=True)
     train_contrastive(

@@ -280,3 +280,16 @@ def test_the_lock_waits_ten_seconds_and_ends_with_an_error_inside(place, monkeyp
     with place.write_lock():
         pass
     assert given_timeouts == [10, 10]
+
+
+def test_only_a_finished_run_of_the_kind_is_given(place):
+    for name, kind in [("done", "reward"), ("begun", "reward"), ("other", "policy")]:
+        run = place.new_run(kind, name)
+        run.start(kind, "")
+        if name != "begun":
+            run.finish({})
+
+    assert place.finished_run("done", "reward").name == "done"
+    for name in ("begun", "other"):
+        with pytest.raises(DataError, match=f"run '{name}' is not a finished reward model; see `prlm runs`"):
+            place.finished_run(name, "reward")

@@ -115,7 +115,7 @@ def test_the_embedded_model_on_the_hub_needs_no_package(hub, package, tmp_path):
 
 def test_the_progress_bar_of_the_conversion_stays_off_the_streams(tmp_path, monkeypatch, capsys):
     def talk(*_, **__):
-        print("Converting: 0%", file=sys.stderr)
+        sys.stderr.write("Converting: 0%")
         raise OSError("the rest is not of interest")
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", talk)

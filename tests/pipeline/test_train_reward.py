@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import PreferencePair
 from prlm_cli.pipeline import train_reward as module
-from prlm_cli.pipeline.train_reward import is_heldout, load_reward_model, train_reward
+from prlm_cli.pipeline.train_reward import heldout_users, load_reward_model, train_reward
 from prlm_cli.training import contrastive
 from tests.pipeline.small import Notes, small
 
@@ -86,19 +88,31 @@ def test_the_users_of_the_test_are_not_trained_on(tiny_model, workspace, pairs, 
 
 def test_the_share_of_held_out_users_is_about_as_set_and_the_same_in_every_run():
     users = [f"u{n}" for n in range(2000)]
+    held_out = heldout_users(users, 0.2)
 
-    assert sum(is_heldout(user, 0.2) for user in users) == pytest.approx(400, abs=60)
-    assert {user for user in users if is_heldout(user, 0.1)} < {user for user in users if is_heldout(user, 0.2)}
+    assert len(held_out) == pytest.approx(400, abs=60)
+    assert heldout_users(users, 0.1) < held_out
+    assert heldout_users(users[::2], 0.2) == held_out & set(users[::2])
 
 
-@pytest.mark.parametrize(
-    ("user", "counts"), [("cem", "2 pairs to train on and 0"), ("ada", "0 pairs to train on and 2")]
-)
-def test_where_training_or_test_would_be_empty_it_says_so(tiny_model, workspace, pairs, user, counts):
-    own = [pair for pair in pairs if pair.user_id == user]
+@given(st.sets(st.text(max_size=3), min_size=2, max_size=12), st.floats(0.01, 0.99))
+def test_of_two_users_or_more_some_are_held_out_and_some_are_not(users, share):
+    assert set() < heldout_users(users, share) < users
 
-    with pytest.raises(DataError, match=rf"{counts} of held-out users; index more users or queries"):
-        train_reward(workspace, small(tiny_model), pairs=own)
+
+def test_one_user_is_too_few_and_that_is_known_before_anything_is_written(tiny_model, workspace, pairs, queries):
+    with pytest.raises(DataError, match=r"a reward model needs two users: .*; index more users"):
+        train_reward(workspace, small(tiny_model), pairs=[pair for pair in pairs if pair.user_id == "cem"])
+    with pytest.raises(DataError, match=r"a reward model needs two users"):
+        train_reward(workspace, small(tiny_model), queries=[query for query in queries if query.user_id == "cem"])
+    assert workspace.runs() == []
+
+
+def test_pairs_that_are_left_of_one_user_only_say_so(tiny_model, workspace, pairs, monkeypatch):
+    monkeypatch.setattr(module, "build_pairs", lambda *_: [pair for pair in pairs if pair.user_id == "cem"])
+
+    with pytest.raises(DataError, match=r"all pairs are of one user; .*; index more users"):
+        train_reward(workspace, small(tiny_model, "prompt.reasoning=off"))
 
 
 def test_an_interrupted_run_goes_on_with_the_pairs_it_had(tiny_model, workspace, monkeypatch):
