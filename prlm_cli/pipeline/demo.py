@@ -75,7 +75,7 @@ class _Size(NamedTuple):
 
 
 _FULL = _Size(form_queries=8, ks=(2, 3), test_queries=None)
-_QUICK = _Size(form_queries=3, ks=(2,), test_queries=6)
+_QUICK = _Size(form_queries=3, ks=(2,), test_queries=4)
 
 
 def demo(
