@@ -10,6 +10,7 @@ import re
 from calendar import monthrange
 from datetime import UTC, datetime, time, timedelta
 from datetime import date as date_type
+from functools import lru_cache
 from typing import NamedTuple
 
 _PARTIAL = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
@@ -25,6 +26,7 @@ class Period(NamedTuple):
     end: int
 
 
+@lru_cache(maxsize=2**14)  # many records bear the same day
 def parse_period(date: str | int | float) -> Period:
     """The period that an ISO 8601 date or a number of epoch seconds states.
 

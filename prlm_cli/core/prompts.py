@@ -19,12 +19,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from prlm_cli.core import completions
 from prlm_cli.core.completions import UNTITLED, Parsed, without_tags
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.records import ProfileDocument
 from prlm_cli.core.settings import Layout
 
+_NOT_THEIRS = "(by somebody else)"
 _MIN_RECORD_TEXT_TOKENS = 8  # below this a record's text says nothing; rather show one record fewer
 
 
@@ -173,7 +176,10 @@ class PromptBuilder:
             examples = [
                 Message(role, content)
                 for record in ordered
-                for role, content in (("user", record.text), ("assistant", record.title or UNTITLED))
+                for role, content in (
+                    ("user", f"{_mark(record)} {record.text}".lstrip()),
+                    ("assistant", record.title or UNTITLED),
+                )
             ]
             messages = (Message("system", self._instruction()), *examples, Message("user", query))
         else:
@@ -182,7 +188,7 @@ class PromptBuilder:
 
     def _blocks(self, query: str, records: Sequence[ProfileDocument], *, header: bool) -> str:
         label, cue = self.task.text_label, self.task.cue
-        blocks = [f"{label}: {record.text}\n{cue}: {record.title or UNTITLED}" for record in records]
+        blocks = [f"{label}{_mark(record)}: {record.text}\n{cue}: {record.title or UNTITLED}" for record in records]
         end = "\n" if self.layout == "completion" else ""
         return "\n\n".join([*([self._instruction()] if header else []), *blocks, f"{label}: {query}{end}"])
 
@@ -237,9 +243,12 @@ class PromptBuilder:
 
 def replace_text(record: ProfileDocument, text: str, title: str) -> ProfileDocument:
     """The record with another text and title."""
-    return ProfileDocument(
-        doc_id=record.doc_id, text=text, title=title, date=record.date, score=record.score, rank=record.rank
-    )
+    return msgspec.structs.replace(record, text=text, title=title)
+
+
+def _mark(record: ProfileDocument) -> str:
+    """What tells a record of the shared corpus from the user's own."""
+    return f" {_NOT_THEIRS}" if record.corpus == "shared" else ""
 
 
 def _clean(record: ProfileDocument) -> ProfileDocument:

@@ -7,7 +7,7 @@ does not declare are kept in `meta`.
 from __future__ import annotations
 
 import hashlib
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -26,7 +26,7 @@ class Document(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
 
 class ProfileDocument(msgspec.Struct, kw_only=True, frozen=True):
-    """A retrieved document: `score` is the retriever's, `rank` counts from 1."""
+    """A retrieved document: `score` is the retriever's, `rank` counts from 1, `corpus` marks one that is shared."""
 
     doc_id: str
     text: str
@@ -34,12 +34,14 @@ class ProfileDocument(msgspec.Struct, kw_only=True, frozen=True):
     date: Date | None = None
     score: float = 0.0
     rank: int = 0
+    corpus: Literal["shared"] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Query(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """What is asked now. `target` is what the user really wrote.
 
-    `source_doc_id` names the document that the query was made from; it never serves as profile for it.
+    `source_doc_id` names the document that the query was made from; it never serves as profile for it. `doc_ids` are
+    the documents that came with the query, where it has a history of its own (LaMP).
     """
 
     query_id: str
@@ -49,6 +51,7 @@ class Query(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     date: Date | None = None
     split: str | None = None
     source_doc_id: str | None = None
+    doc_ids: list[str] | None = None
     meta: dict[str, Any] = {}
 
 
@@ -126,6 +129,11 @@ def with_doc_id(document: Document) -> Document:
         return document
     content = msgspec.json.encode([document.title, document.text, document.date])
     return msgspec.structs.replace(document, doc_id=hashlib.blake2b(content, digest_size=8).hexdigest())
+
+
+def shown(document: Document) -> str:
+    """What a retriever reads of a document: its title, where it has one, and its text."""
+    return f"{document.title}\n{document.text}" if document.title else document.text
 
 
 def widen(kind: type[Record], record: msgspec.Struct, **fields: Any) -> Record:

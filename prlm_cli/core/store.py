@@ -1,7 +1,6 @@
 """The store: one SQLite file with every user's documents, their terms, and queries.
 
-Every read of profiles takes exactly one user id. A document's row id is `uid << 24 | number`: a user's rows are
-neighbours, in the order of the input.
+Every read of profiles takes exactly one user id. Readers go on while a writer writes, and do not see it.
 """
 
 from __future__ import annotations
@@ -9,61 +8,28 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from prlm_cli.core import terms
-from prlm_cli.core.dates import parse_period
+from prlm_cli.core import schema, terms, writer
 from prlm_cli.core.errors import DataError, StorageError
+from prlm_cli.core.history import Entry, History
 from prlm_cli.core.records import Document, Query
+from prlm_cli.core.writer import Counts
 
-_APPLICATION_ID = 0x70726C6D  # "prlm"
-_VERSION = 1
-_MAX_DOCUMENTS_BITS = 24
 _LOCK_TIMEOUT = 10.0  # seconds to wait for another connection
-_SCHEMA = """
-CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE user(uid INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, n INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE doc(rid INTEGER PRIMARY KEY, uid INTEGER NOT NULL, doc_id TEXT NOT NULL, title TEXT, text TEXT NOT NULL,
-                 date TEXT, meta TEXT);
-CREATE UNIQUE INDEX doc_key ON doc(uid, doc_id);
-CREATE TABLE term(rid INTEGER PRIMARY KEY, until INTEGER, fingerprint BLOB NOT NULL, hashes BLOB NOT NULL);
-CREATE TABLE query(qid INTEGER PRIMARY KEY, query_id TEXT NOT NULL UNIQUE, uid INTEGER NOT NULL, split TEXT,
-                   record TEXT NOT NULL);
-CREATE INDEX query_user ON query(uid);
-"""
+_CACHE_KB = 65536
+_DAMAGED = "index the data into a new workspace"
 
 
-class Entry(NamedTuple):
-    """What retrieval needs of a document: `until` is the last instant of its date, in microseconds, None if undated."""
+class Erased(NamedTuple):
+    """What went with a user or a document."""
 
-    rid: int
-    doc_id: str
-    until: int | None
-    fingerprint: bytes
-    hashes: bytes
-
-    @property
-    def terms(self) -> array[int]:
-        """The document's sorted term hashes."""
-        found = array("Q")
-        found.frombytes(self.hashes)
-        return found
-
-
-class Counts(NamedTuple):
-    """What an `add` did."""
-
-    added: int = 0
-    updated: int = 0
-    unchanged: int = 0
-
-    def __add__(self, other: Any) -> Counts:
-        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
+    documents: int
+    queries: int
 
 
 class Store:
@@ -72,19 +38,24 @@ class Store:
     Args:
         path: The SQLite file.
         create: Make it where it is missing, and open it for writing.
+        language: What the texts of a new store are in, a name in `terms.LANGUAGES`.
 
     Raises:
         DataError: If there is no index and `create` is not set.
         StorageError: If the file is not a store of this version, is corrupt or locked.
     """
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
+    def __init__(self, path: Path, *, create: bool = False, language: str = schema.DEFAULT_LANGUAGE) -> None:
         self.path = path
         if not create and not path.exists():
             raise DataError(f"no index in {path.parent}", hint="run `prlm index DATA` first")
         with self._storage_errors():
             self._db = self._connect(create)
-            self._prepare(create)
+            try:
+                self._prepare(create, language)
+            except BaseException:
+                self._db.close()
+                raise
 
     def __enter__(self) -> Store:
         return self
@@ -92,47 +63,129 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
+    @property
+    def language(self) -> str:
+        """The language that the texts are in."""
+        return schema.language(self._db)
+
+    @property
+    def tokenizer(self) -> terms.Tokenizer:
+        """What makes terms of a text here.
+
+        Raises:
+            StorageError: If the stored terms were made by another one.
+        """
+        with self._storage_errors():
+            if not schema.is_current(self._db):
+                raise StorageError(f"{self.path} was made by another tokeniser", hint="run `prlm index --rebuild`")
+            return terms.tokenizer(self.language)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """A block in which all reads see the state of its beginning; within another it is a part of that."""
+        if self._db.in_transaction:
+            yield
+            return
+        with self._storage_errors():
+            self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(sqlite3.ProgrammingError):  # the store was closed meanwhile
+                self._db.execute("COMMIT")
+
     def add_documents(self, documents: Iterable[Document]) -> Counts:
         """Adds or updates documents in one transaction; one that is stored as it is costs no write."""
-        counts = Counts()
-        with self._storage_errors(), self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            for document in documents:
-                counts += self._put_document(document)
-        return counts
+        with self._storage_errors():
+            tokenizer = self.tokenizer
+            with schema.transaction(self._db):
+                return writer.put_documents(self._db, tokenizer, documents)
 
     def add_queries(self, queries: Iterable[Query]) -> Counts:
         """Adds or updates queries in one transaction."""
-        counts = Counts()
-        with self._storage_errors(), self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            for query in queries:
-                counts += self._put_query(query)
-        return counts
+        with self._storage_errors(), schema.transaction(self._db):
+            return sum((writer.put_query(self._db, query) for query in queries), Counts())
 
-    def entries(self, user_id: str) -> list[Entry]:
-        """The retrieval entries of one user's documents, in the order they came in; empty for an unknown user."""
+    def rebuild(self, language: str | None = None) -> int:
+        """Makes everything derived from the texts anew, in a language if one is given; returns how many documents."""
         with self._storage_errors():
-            uid = self._uid(user_id)
-            if uid is None:
-                return []
-            low = uid << _MAX_DOCUMENTS_BITS
+            return schema.rebuild(self._db, language or self.language)
+
+    def settle(self) -> None:
+        """Moves what was committed from the log into the file; a reader that is busy puts it off."""
+        with self._storage_errors():
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._db.execute("PRAGMA optimize")
+
+    def history(self, user_id: str) -> History:
+        """What retrieval reads of one user's documents; empty for an unknown user.
+
+        Raises:
+            StorageError: If a row is damaged or missing.
+        """
+        with self._storage_errors():
+            found = self._db.execute("SELECT uid, documents FROM user WHERE user_id = ?", (user_id,)).fetchone()
+            if found is None:
+                return History(user_id, [])
+            uid, documents = found
             rows = self._db.execute(
-                "SELECT term.rid, doc_id, until, fingerprint, hashes FROM term JOIN doc ON doc.rid = term.rid"
-                " WHERE term.rid >= ? AND term.rid < ? ORDER BY term.rid",
-                (low, low + (1 << _MAX_DOCUMENTS_BITS)),
-            )
-            return [Entry(*row) for row in rows]
+                "SELECT rid, until, fingerprint, hashes, crc FROM term WHERE rid >= ? AND rid < ?", _rids(uid)
+            ).fetchall()
+            entries = [Entry(*row[:4]) for row in rows if schema.term_crc(*row[:4]) == row[4]]
+            if len(entries) != documents:
+                raise StorageError(f"{self.path}: damaged rows", hint=_DAMAGED)
+            return History(user_id, entries, lambda: self._doc_ids(uid))
 
     def documents(self, user_id: str, doc_ids: Sequence[str] | None = None) -> list[Document]:
         """Documents of one user: those of `doc_ids` in that order, or all in the order they came in."""
         with self._storage_errors():
             uid = self._uid(user_id)
-            columns = "SELECT doc_id, title, text, date, meta FROM doc WHERE uid = ?"
-            if doc_ids is None:
-                return [_document(user_id, row) for row in self._db.execute(f"{columns} ORDER BY rid", (uid,))]
-            found = (self._db.execute(f"{columns} AND doc_id = ?", (uid, doc_id)).fetchone() for doc_id in doc_ids)
-            return [_document(user_id, row) for row in found if row]
+            where = "WHERE uid = ? ORDER BY rid" if doc_ids is None else "WHERE uid = ? AND doc_id = ?"
+            keys: list[tuple[Any, ...]]
+            keys = [(uid,)] if doc_ids is None else [(uid, doc_id) for doc_id in doc_ids]
+            return [document for key in keys for document in self._read_documents(user_id, where, key)]
+
+    def documents_at(self, user_id: str, rids: Sequence[int]) -> list[Document]:
+        """The documents of one user in these rows, in their order; a row of anybody else is not found."""
+        with self._storage_errors():
+            uid = self._uid(user_id)
+            keys = [(rid, uid) for rid in rids]
+            return [
+                document for key in keys for document in self._read_documents(user_id, "WHERE rid = ? AND uid = ?", key)
+            ]
+
+    def meta(self, user_id: str) -> dict[int, dict[str, Any]]:
+        """The `meta` of those documents of one user that have one, by row."""
+        with self._storage_errors():
+            select = "SELECT rid, meta FROM doc WHERE rid >= ? AND rid < ? AND meta IS NOT NULL"
+            rows = self._db.execute(select, _rids(self._uid(user_id) or 0))
+            return {rid: msgspec.json.decode(meta) for rid, meta in rows}
+
+    def vectors(self, user_id: str, model: str) -> dict[int, bytes]:
+        """The vectors of one user's documents that an encoder has made, by row.
+
+        Args:
+            user_id: Whose.
+            model: The encoder's fingerprint.
+        """
+        with self._storage_errors():
+            select = "SELECT rid, vector FROM vec WHERE rid >= ? AND rid < ? AND model = ?"
+            return dict(self._db.execute(select, (*_rids(self._uid(user_id) or 0), model)).fetchall())
+
+    def keep_vectors(self, model: str, vectors: Mapping[int, bytes]) -> None:
+        """Keeps vectors of documents, by row, in one transaction, where the file can be written at all.
+
+        A store that was opened for reading keeps them too: they change no answer, they only save work.
+        """
+        if not _is_writable(self.path):
+            return
+        with self._storage_errors(), contextlib.closing(self._connect(True)) as db:
+            db.execute("PRAGMA secure_delete=ON")
+            with schema.transaction(db):
+                db.executemany(
+                    "INSERT OR REPLACE INTO vec SELECT rid, ?2, ?3 FROM doc WHERE rid = ?1",  # unless it is gone by now
+                    ((rid, model, vector) for rid, vector in vectors.items()),
+                )
 
     def queries(self, *, split: str | None = None, user_id: str | None = None) -> Iterator[Query]:
         """Stored queries in the order they came in, of one split and of one user where given."""
@@ -162,12 +215,32 @@ class Store:
     def count(self) -> dict[str, int]:
         """How many users, documents and queries the store holds."""
         with self._storage_errors():
-            return {
-                f"{name}s" if name != "doc" else "documents": self._db.execute(
-                    f"SELECT count(*) FROM {name}"
-                ).fetchone()[0]
-                for name in ("user", "doc")
-            } | {"queries": self._db.execute("SELECT count(*) FROM query").fetchone()[0]}
+            users, documents = self._db.execute("SELECT count(*), coalesce(sum(documents), 0) FROM user").fetchone()
+            queries = self._db.execute("SELECT count(*) FROM query").fetchone()[0]
+            return {"users": users, "documents": documents, "queries": queries}
+
+    def erase(self, user_id: str, doc_id: str | None = None) -> Erased:
+        """Deletes a user with all documents and queries, or one document and the queries made from it.
+
+        The bytes are overwritten; they leave the file's log with `truncate_log`.
+        """
+        with self._storage_errors(), schema.transaction(self._db):
+            uid = self._uid(user_id)
+            if uid is None:
+                return Erased(0, 0)
+            return self._erase_user(uid) if doc_id is None else self._erase_document(uid, doc_id)
+
+    def truncate_log(self) -> None:
+        """Empties the write-ahead log, so that no byte of what was erased is left in it.
+
+        Raises:
+            StorageError: If another process still reads the state of before.
+        """
+        with self._storage_errors():
+            if self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise StorageError(
+                    f"{self.path} is still read by another prlm: not yet erased", hint="run it again when that is done"
+                )
 
     def quick_check(self) -> str:
         """SQLite's own check of the file: "ok", or what is wrong."""
@@ -179,79 +252,56 @@ class Store:
             self.path.touch(mode=0o600)
         # A reader of a WAL file writes beside it too, and the last to leave clears that away. Where it may not write,
         # nobody does, and SQLite must be told so.
-        writable = create or all(os.access(path, os.W_OK) for path in (self.path, self.path.parent))
+        writable = create or _is_writable(self.path)
         left_over = self.path.with_name(f"{self.path.name}-wal").exists()
         mode = "rw" if writable else "ro" if left_over else "ro&immutable=1"
-        db = sqlite3.connect(f"{self.path.resolve().as_uri()}?mode={mode}", uri=True, timeout=_LOCK_TIMEOUT)
-        db.execute(f"PRAGMA query_only={not create}")
-        return db
+        uri = f"{self.path.resolve().as_uri()}?mode={mode}"
+        return sqlite3.connect(uri, uri=True, timeout=_LOCK_TIMEOUT, isolation_level=None)
 
-    def _prepare(self, create: bool) -> None:
-        application_id = self._db.execute("PRAGMA application_id").fetchone()[0]
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        is_empty = not self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
-        if create and is_empty:
-            for pragma in ("page_size=8192", "journal_mode=WAL", f"application_id={_APPLICATION_ID}"):
-                self._db.execute(f"PRAGMA {pragma}")
-            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;")
-            self._db.execute("INSERT INTO meta VALUES ('terms', ?)", (terms.FINGERPRINT,))
-            self._db.commit()
-        elif application_id != _APPLICATION_ID:
-            raise StorageError(f"{self.path} is not a prlm index", hint="name another workspace with -w")
-        elif version != _VERSION:
-            raise StorageError(f"{self.path} has format {version}, this program reads {_VERSION}", hint="upgrade prlm")
-        self._db.execute("PRAGMA secure_delete=ON")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        stored = self._db.execute("SELECT value FROM meta WHERE key = 'terms'").fetchone()
-        if stored != (terms.FINGERPRINT,):
-            raise StorageError(f"{self.path} was made by another tokeniser", hint="index the data into a new workspace")
+    def _prepare(self, create: bool, language: str) -> None:
+        if create and schema.is_empty(self._db):
+            schema.create(self._db, language)
+        elif schema.check(self._db, self.path) < schema.VERSION:
+            schema.migrate(self._db)
+        pragmas = ("secure_delete=ON", "synchronous=NORMAL", f"cache_size=-{_CACHE_KB}", f"query_only={not create}")
+        for pragma in pragmas:
+            self._db.execute(f"PRAGMA {pragma}")
 
     def _uid(self, user_id: str) -> int | None:
         row = self._db.execute("SELECT uid FROM user WHERE user_id = ?", (user_id,)).fetchone()
         return row[0] if row else None
 
-    def _ensure_uid(self, user_id: str) -> int:
-        self._db.execute("INSERT OR IGNORE INTO user(user_id) VALUES (?)", (user_id,))
-        uid = self._uid(user_id)
-        assert uid is not None
-        return uid
+    def _doc_ids(self, uid: int) -> dict[int, str]:
+        with self._storage_errors():
+            return dict(self._db.execute("SELECT rid, doc_id FROM doc WHERE uid = ?", (uid,)).fetchall())
 
-    def _put_document(self, document: Document) -> Counts:
-        uid = self._ensure_uid(document.user_id)
-        row = (document.title, document.text, _encode(document.date), _encode(document.meta or None))
-        stored = self._db.execute(
-            "SELECT rid, title, text, date, meta FROM doc WHERE uid = ? AND doc_id = ?", (uid, document.doc_id)
-        ).fetchone()
-        if stored and stored[1:] == row:
-            return Counts(unchanged=1)
-        rid = stored[0] if stored else self._next_rid(uid)
-        until = None if document.date is None else parse_period(document.date).end
-        hashes = terms.terms(f"{document.title or ''}\n{document.text}").tobytes()
-        self._db.execute(
-            "INSERT OR REPLACE INTO doc(rid, uid, doc_id, title, text, date, meta) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (rid, uid, document.doc_id, *row),
-        )
-        self._db.execute(
-            "INSERT OR REPLACE INTO term VALUES (?, ?, ?, ?)", (rid, until, terms.fingerprint_of(document.text), hashes)
-        )
-        return Counts(updated=1) if stored else Counts(added=1)
+    def _read_documents(self, user_id: str, where: str, key: tuple[int | str | None, ...]) -> Iterator[Document]:
+        for rid, *row, crc in self._db.execute(
+            f"SELECT rid, doc_id, title, text, date, meta, crc FROM doc {where}", key
+        ):
+            if schema.doc_crc(rid, *row) != crc:
+                raise StorageError(f"{self.path}: damaged rows", hint=_DAMAGED)
+            yield _document(user_id, row)
 
-    def _next_rid(self, uid: int) -> int:
-        number: int = self._db.execute("UPDATE user SET n = n + 1 WHERE uid = ? RETURNING n", (uid,)).fetchone()[0]
-        return uid << _MAX_DOCUMENTS_BITS | number
+    def _erase_user(self, uid: int) -> Erased:
+        rids = _rids(uid)
+        for table in ("doc", "term", "vec"):
+            self._db.execute(f"DELETE FROM {table} WHERE rid >= ? AND rid < ?", rids)
+        documents = self._db.execute("DELETE FROM user WHERE uid = ? RETURNING documents", (uid,)).fetchone()[0]
+        return Erased(documents, self._db.execute("DELETE FROM query WHERE uid = ?", (uid,)).rowcount)
 
-    def _put_query(self, query: Query) -> Counts:
-        uid = self._ensure_uid(query.user_id)
-        record = _encode(query)
-        stored = self._db.execute("SELECT qid, record FROM query WHERE query_id = ?", (query.query_id,)).fetchone()
-        if stored and stored[1] == record:
-            return Counts(unchanged=1)
-        self._db.execute(
-            "INSERT INTO query(query_id, uid, split, record) VALUES (?, ?, ?, ?) ON CONFLICT(query_id)"
-            " DO UPDATE SET uid = excluded.uid, split = excluded.split, record = excluded.record",
-            (query.query_id, uid, query.split, record),
-        )
-        return Counts(updated=1) if stored else Counts(added=1)
+    def _erase_document(self, uid: int, doc_id: str) -> Erased:
+        found = self._db.execute("SELECT rid, text FROM doc WHERE uid = ? AND doc_id = ?", (uid, doc_id)).fetchone()
+        if not found:
+            return Erased(0, 0)
+        rid, text = found
+        for table in ("doc", "term", "vec"):
+            self._db.execute(f"DELETE FROM {table} WHERE rid = ?", (rid,))
+        self._db.execute("UPDATE user SET documents = documents - 1 WHERE uid = ?", (uid,))
+        queries = self._db.execute("SELECT qid, record FROM query WHERE uid = ?", (uid,)).fetchall()
+        made = [(qid,) for qid, record in queries if _is_made_from(record, doc_id, text)]
+        self._db.executemany("DELETE FROM query WHERE qid = ?", made)
+        return Erased(1, len(made))
 
     @contextlib.contextmanager
     def _storage_errors(self) -> Iterator[None]:
@@ -262,14 +312,24 @@ class Store:
             hint = "another prlm is writing; try again when it is done" if locked else "check the disk and permissions"
             raise StorageError(f"{self.path}: {error}", hint=hint) from error
         except (sqlite3.DatabaseError, OSError) as error:
-            raise StorageError(f"{self.path}: {error}", hint="index the data into a new workspace") from error
+            raise StorageError(f"{self.path}: {error}", hint=_DAMAGED) from error
 
 
-def _encode(value: Any) -> str | None:
-    return None if value is None else msgspec.json.encode(value).decode()
+def _is_writable(path: Path) -> bool:
+    return all(os.access(place, os.W_OK) for place in (path, path.parent))
 
 
-def _document(user_id: str, row: tuple[Any, ...]) -> Document:
+def _rids(uid: int) -> tuple[int, int]:
+    """The first row id of a user, and the first of the next."""
+    return uid << schema.NUMBER_BITS, (uid + 1) << schema.NUMBER_BITS
+
+
+def _is_made_from(record: str, doc_id: str, text: str) -> bool:
+    query = msgspec.json.decode(record, type=Query)
+    return query.source_doc_id == doc_id or terms.fingerprint_of(query.text) == terms.fingerprint_of(text)
+
+
+def _document(user_id: str, row: Sequence[Any]) -> Document:
     doc_id, title, text, date, meta = row
     return Document(
         user_id=user_id,

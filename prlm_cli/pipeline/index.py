@@ -16,8 +16,9 @@ from prlm_cli.core import jsonl
 from prlm_cli.core.dates import parse_period
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import Document, Query, with_doc_id
-from prlm_cli.core.store import Counts, Store
+from prlm_cli.core.store import Store
 from prlm_cli.core.workspace import Workspace
+from prlm_cli.core.writer import Counts
 
 _BATCH = 2000
 _SHOWN_FAULTS = 3

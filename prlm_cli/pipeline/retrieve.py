@@ -3,29 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from msgspec import structs
 
 from prlm_cli.core.dates import parse_period
 from prlm_cli.core.errors import DataError
-from prlm_cli.core.records import ProfileDocument, Query, Retrieved, widen
+from prlm_cli.core.records import Query, Retrieved, widen
+from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import RetrievalSettings
-from prlm_cli.core.store import Entry, Store
-from prlm_cli.retrievers import RETRIEVERS
-from prlm_cli.retrievers.eligible import eligible
+from prlm_cli.core.store import Store
+from prlm_cli.pipeline.search import Search
+from prlm_cli.retrievers.hit import Hit
+
+WINDOW = 10_000
+"""Queries that are read ahead, so that each user's history is read once for all of them."""
 
 
 def retrieve(
-    store: Store, queries: Iterable[Query], settings: RetrievalSettings, *, seed: int = 0
+    store: Store,
+    queries: Iterable[Query],
+    settings: RetrievalSettings,
+    *,
+    seed: int = 0,
+    window: int = WINDOW,
+    reporter: Reporter | None = None,
 ) -> Iterator[Retrieved]:
     """Each query with its records, in the order of the queries, one at a time.
 
-    Only documents of the query's own user are read, and only those strictly older than the query.
+    Only documents of the query's own user are read, and only those strictly older than the query. The queries of a
+    window see one state of the store.
+
+    Args:
+        store: The index.
+        queries: The queries; a window of them is held in memory.
+        settings: How the documents are ranked.
+        seed: Of the random retriever.
+        window: How many queries to read ahead; 1 answers each before the next is read.
+        reporter: Told at the end what was left out.
 
     Raises:
         DataError: If a query's date is not a date.
     """
-    for query in queries:
-        profile = _profile(store, query, query.user_id, settings, seed)
-        yield widen(Retrieved, query, profile=profile, retriever=settings.retriever)
+    search = Search(store, settings, seed=seed)
+    for batch in _windows(queries, window):
+        with store.snapshot():
+            yield from _answers(search, batch)
+    search.report(reporter or Silent())
 
 
 def swapped_profile(
@@ -47,31 +71,49 @@ def swapped_profile(
 
     others = sorted({*user_ids} - {query.user_id})
     random.Random(f"swap:{seed}:{query.query_id}").shuffle(others)
+    search = Search(store, settings, seed=seed)
+    asked = structs.replace(_checked(query), doc_ids=None)  # its own history is not theirs
     for user_id in others:
-        if profile := _profile(store, query, user_id, settings, seed):
+        if profile := search.read(user_id, search.rank(asked, store.history(user_id))):
             return widen(Retrieved, query, profile=profile, retriever=settings.retriever, profile_user_id=user_id)
     raise DataError(f"no other user has records for query {query.query_id}", hint="index more than one user")
 
 
-def _profile(store: Store, query: Query, user_id: str, settings: RetrievalSettings, seed: int) -> list[ProfileDocument]:
-    if settings.k == 0 or settings.retriever == "none":
-        return []
-    _check_date(query)
-    entries: list[Entry] = store.entries(user_id)
-    candidates = eligible(query, entries, keep_undated=settings.undated == "keep")
-    ranked = RETRIEVERS[settings.retriever](query, candidates, seed=seed)[: settings.k]
-    documents = store.documents(user_id, [entry.doc_id for entry, _ in ranked])
-    return [
-        ProfileDocument(
-            doc_id=document.doc_id, text=document.text, title=document.title, date=document.date, score=score, rank=rank
-        )
-        for rank, (document, (_, score)) in enumerate(zip(documents, ranked, strict=True), start=1)
-    ]
+def _windows(queries: Iterable[Query], size: int) -> Iterator[list[Query]]:
+    """The queries, so many at a time; what is wrong with one is raised after those before it were given."""
+    stream = map(_checked, queries)
+    wrong = None
+    while wrong is None:
+        batch: list[Query] = []
+        try:
+            batch.extend(islice(stream, size))
+        except DataError as error:
+            wrong = error
+        if batch:
+            yield batch
+        if len(batch) < size:
+            break
+    if wrong:
+        raise wrong
 
 
-def _check_date(query: Query) -> None:
+def _answers(search: Search, batch: Sequence[Query]) -> Iterator[Retrieved]:
+    of_user: dict[str, list[int]] = {}
+    for n, query in enumerate(batch):
+        of_user.setdefault(query.user_id, []).append(n)
+    ranked: dict[int, list[Hit]] = {}
+    for n, query in enumerate(batch):
+        if n not in ranked:
+            history = search.store.history(query.user_id)
+            ranked |= {other: search.rank(batch[other], history) for other in of_user[query.user_id]}
+        profile = search.read(query.user_id, ranked.pop(n))
+        yield widen(Retrieved, query, profile=profile, retriever=search.settings.retriever)
+
+
+def _checked(query: Query) -> Query:
     try:
         if query.date is not None:
             parse_period(query.date)
     except (ValueError, OverflowError, OSError) as error:
         raise DataError(f"query {query.query_id}: field 'date' is not a date", hint="ISO 8601") from error
+    return query

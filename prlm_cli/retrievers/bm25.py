@@ -4,40 +4,88 @@ Source: Robertson and Zaragoza, The Probabilistic Relevance Framework (2009), in
 factor k1 + 1, which changes no rank:
 
     idf = ln(1 + (n - df + .5) / (df + .5))
-    s = sum idf * tf / (tf + k1 * (1 - b + b * |d| / avg))
+    s = sum q * idf * tf / (tf + k1 * (1 - b + b * |d| / avg))
 
-Statistics over other documents than the eligible ones would let a later document leak into the past.
+Statistics over other documents than the eligible ones would let a later document leak into the past. Scores are summed
+in the order of the sorted term hashes, here and over arrays: the two agree to the bit, so it cannot be seen which ran.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from typing import Any
 
-from prlm_cli.core import terms
+from prlm_cli.core.history import History
 from prlm_cli.core.records import Query
-from prlm_cli.core.store import Entry
-from prlm_cli.retrievers import Ranked, by_score
+from prlm_cli.core.settings import RetrievalSettings
+from prlm_cli.core.store import Store
+from prlm_cli.retrievers import Ranked, best
+from prlm_cli.retrievers.eligible import Eligible
 
-_K1 = 1.5
-_B = 0.75
-
-
-def bm25(query: Query, eligible: Sequence[Entry], *, seed: int = 0) -> list[Ranked]:
-    """Documents by their BM25 score, float64, summed in the order of the sorted term hashes."""
-    wanted = Counter(terms.terms(query.text))
-    documents = [entry.terms for entry in eligible]
-    counts = [Counter(term for term in document if term in wanted) for document in documents]
-    average = sum(map(len, documents)) / len(documents) if documents else 0.0
-    idf = {term: _idf(len(documents), sum(term in count for count in counts)) for term in wanted}
-    scored = []
-    for entry, document, count in zip(eligible, documents, counts, strict=True):
-        norm = _K1 * (1 - _B + _B * len(document) / average) if average else _K1
-        score = sum(wanted[t] * idf[t] * count[t] / (count[t] + norm) for t in sorted(count))
-        scored.append(Ranked(entry, float(score)))
-    return by_score(scored)
+K1 = 1.5
+B = 0.75
+_LOOPED_TERMS = 1_000_000  # reading so many one by one takes as long as importing numpy
 
 
-def _idf(n: int, df: int) -> float:
+class BM25:
+    """Documents by their BM25 score, float64; the best k."""
+
+    def __init__(self, store: Store, settings: RetrievalSettings, *, seed: int) -> None:
+        self._tokenizer = store.tokenizer
+        self._looped_terms = 0
+
+    def __call__(self, query: Query, history: History, seen: Eligible, k: int) -> list[Ranked]:
+        """The best k, best first."""
+        wanted = Counter(self._tokenizer.terms(query.text))
+        if self._is_worth_arrays(history):
+            from prlm_cli.retrievers import bm25_arrays
+
+            return best(bm25_arrays.candidates(wanted, history, seen, k), history, k)
+        return best(zip(seen, scores(wanted, history, seen), strict=True), history, k)
+
+    def _is_worth_arrays(self, history: History) -> bool:
+        self._looped_terms += history.size
+        return "numpy" in sys.modules or self._looped_terms > _LOOPED_TERMS
+
+
+def scores(wanted: Counter[int], history: History, seen: Eligible) -> list[float]:
+    """The score of each document seen, in their order.
+
+    Args:
+        wanted: The query's term hashes and how often each stands there.
+        history: The user's documents.
+        seen: Those that count.
+    """
+    hashes = [memoryview(history.entries[n].hashes).cast("Q") for n in seen]
+    counts = [Counter(filter(wanted.__contains__, document)) for document in hashes]
+    found = Counter(term for count in counts for term in count)
+    weights = term_weights(wanted, found, len(hashes))
+    average = sum(map(len, hashes)) / len(hashes) if hashes else 0.0
+    return [
+        _score(count, weights, length_norm(len(document), average))
+        for count, document in zip(counts, hashes, strict=True)
+    ]
+
+
+def term_weights(wanted: Counter[int], found: Counter[int], n: int) -> dict[int, float]:
+    """The weight of each term found: its count in the query times its idf over n documents."""
+    return {term: wanted[term] * idf(n, df) for term, df in found.items()}
+
+
+def idf(n: int, df: int) -> float:
+    """The inverse document frequency of a term that is in df of n documents."""
     return math.log(1 + (n - df + 0.5) / (df + 0.5))
+
+
+def length_norm(length: Any, average: float) -> Any:
+    """What tf is held against in a document of that length, or of each of an array of lengths."""
+    return K1 * (1 - B + B * length / average) if average else K1
+
+
+def _score(count: Counter[int], weights: dict[int, float], norm: float) -> float:
+    score = 0.0
+    for term, tf in count.items():  # in the order of the hashes; `sum` would compensate in newer Pythons
+        score += weights[term] * tf / (tf + norm)
+    return score

@@ -2,33 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 from prlm_cli.core import terms
 from prlm_cli.core.dates import parse_period
+from prlm_cli.core.history import History
 from prlm_cli.core.records import Query
-from prlm_cli.core.store import Entry
+from prlm_cli.core.settings import RetrievalSettings
 
 
-def eligible(query: Query, entries: Sequence[Entry], *, keep_undated: bool = False) -> list[Entry]:
-    """The entries that the query may see.
+@dataclass(frozen=True, slots=True)
+class Eligible:
+    """Positions in a history: a stretch of it, but for some that are hidden."""
+
+    span: range
+    hidden: frozenset[int]
+
+    def __len__(self) -> int:
+        return len(self.span) - len(self.hidden)
+
+    def __iter__(self) -> Iterator[int]:
+        return (n for n in self.span if n not in self.hidden) if self.hidden else iter(self.span)
+
+
+def eligible(
+    query: Query, history: History, settings: RetrievalSettings, *, among: Collection[int] | None = None
+) -> Eligible:
+    """The documents that the query may see.
 
     A document counts as older if the whole period of its date lies before the first instant of the query's. Where no
     document has a date, a query made from one sees those before it in the order of the input. A document with the
-    query's own text is taken for its source.
+    query's own text is taken for its source. A query that came with a history of its own (`doc_ids`) sees nothing else,
+    and of that what is undated, too.
 
     Args:
         query: The query; without a date it sees all dates.
-        entries: All of its user's entries, in the order they came in.
-        keep_undated: Whether a query with a date sees documents without one, where others have dates.
+        history: All of its user's documents.
+        settings: Which other dates to leave out, and whether a query with a date sees documents without one.
+        among: Only these positions, where given.
     """
-    source = query.source_doc_id
-    own_text = terms.fingerprint_of(query.text)
-    others = [entry for entry in entries if entry.doc_id != source and entry.fingerprint != own_text]
-    if all(entry.until is None for entry in entries):
-        origin = next((entry.rid for entry in entries if entry.doc_id == source), None)
-        return [entry for entry in others if origin is None or entry.rid < origin]
-    if query.date is None:
-        return others
-    start = parse_period(query.date).start
-    return [e for e in others if (keep_undated if e.until is None else e.until < start)]
+    hidden = set(history.positions_of_text.get(terms.fingerprint_of(query.text), ()))
+    source = None if query.source_doc_id is None else history.positions.get(query.source_doc_id)
+    if source is not None:
+        hidden.add(source)
+    span, too_old = _by_date(query, source, history, settings)
+    hidden.update(too_old)
+    own = None if query.doc_ids is None else {history.positions.get(doc_id) for doc_id in query.doc_ids}
+    for chosen in (own, among):
+        if chosen is not None:
+            hidden.update(n for n in span if n not in chosen)
+    return Eligible(span, frozenset(n for n in hidden if n in span))
+
+
+def _by_date(query: Query, source: int | None, history: History, settings: RetrievalSettings) -> tuple[range, range]:
+    """The stretch that dates allow, and what of it is older than `since`."""
+    undated, untils, since = history.undated, history.untils, settings.since
+    if not untils and since is None:
+        return range(len(history) if source is None else source), range(0)
+    ends = [parse_period(date).start for date in (query.date, settings.as_of) if date is not None]
+    stop = undated + (bisect_left(untils, min(ends)) if ends else len(untils))
+    first = undated + (0 if since is None else bisect_left(untils, parse_period(since).start))
+    is_open = not ends and since is None
+    if is_open or settings.undated == "keep" or query.doc_ids is not None:
+        return range(stop), range(undated, first)
+    return range(first, max(first, stop)), range(0)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from prlm_cli.core.history import History
 from prlm_cli.core.records import Query
-from prlm_cli.core.store import Entry
+from prlm_cli.core.settings import RetrievalSettings
+from prlm_cli.core.store import Store
 from prlm_cli.retrievers import Ranked
+from prlm_cli.retrievers.eligible import Eligible
 
 
-def none(query: Query, eligible: Sequence[Entry], *, seed: int = 0) -> list[Ranked]:
+class Nothing:
     """An empty profile."""
-    return []
+
+    def __init__(self, store: Store, settings: RetrievalSettings, *, seed: int) -> None:
+        pass
+
+    def __call__(self, query: Query, history: History, seen: Eligible, k: int) -> list[Ranked]:
+        """No document."""
+        return []

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import islice
 
+from prlm_cli.core.history import History
 from prlm_cli.core.records import Query
-from prlm_cli.core.store import Entry
+from prlm_cli.core.settings import RetrievalSettings
+from prlm_cli.core.store import Store
 from prlm_cli.retrievers import Ranked
+from prlm_cli.retrievers.eligible import Eligible
 
 
-def recency(query: Query, eligible: Sequence[Entry], *, seed: int = 0) -> list[Ranked]:
+class Recency:
     """Documents by date, newest first; without dates the last that came in first. The score is 1/rank."""
-    newest = sorted(eligible, key=lambda entry: (entry.until is not None, entry.until or 0, entry.rid), reverse=True)
-    return [Ranked(entry, 1 / rank) for rank, entry in enumerate(newest, start=1)]
+
+    def __init__(self, store: Store, settings: RetrievalSettings, *, seed: int) -> None:
+        pass
+
+    def __call__(self, query: Query, history: History, seen: Eligible, k: int) -> list[Ranked]:
+        """The newest k, newest first."""
+        newest = (n for n in reversed(seen.span) if n not in seen.hidden)
+        return [Ranked(position, 1 / rank) for rank, position in enumerate(islice(newest, k), start=1)]

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
+from prlm_cli.core.history import History
 from prlm_cli.core.records import Query
-from prlm_cli.core.store import Entry
+from prlm_cli.core.settings import RetrievalSettings
+from prlm_cli.core.store import Store
 from prlm_cli.retrievers import Ranked
+from prlm_cli.retrievers.eligible import Eligible
 
 
-def shuffled(query: Query, eligible: Sequence[Entry], *, seed: int = 0) -> list[Ranked]:
+class Shuffled:
     """Documents in an order that depends on the seed and the query alone, without replacement. All scores are 0."""
-    order = sorted(eligible, key=lambda entry: entry.doc_id)
-    random.Random(f"{seed}:{query.query_id}").shuffle(order)
-    return [Ranked(entry, 0.0) for entry in order]
+
+    def __init__(self, store: Store, settings: RetrievalSettings, *, seed: int) -> None:
+        self._seed = seed
+
+    def __call__(self, query: Query, history: History, seen: Eligible, k: int) -> list[Ranked]:
+        """Any k of them."""
+        order = sorted(seen, key=history.doc_ids.__getitem__)
+        random.Random(f"{self._seed}:{query.query_id}").shuffle(order)
+        return [Ranked(position, 0.0) for position in order[:k]]

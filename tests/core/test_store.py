@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prlm_cli.core import terms
 from prlm_cli.core.errors import DataError, StorageError
 from prlm_cli.core.records import Document, Query
-from prlm_cli.core.store import Counts, Store
+from prlm_cli.core.store import Store
+from prlm_cli.core.terms import fingerprint_of, tokenizer
+from prlm_cli.core.writer import Counts
 
 _DOCUMENTS = [
     Document(user_id="u", doc_id="b", text="parsing trees", title="Trees", date="2024", meta={"lang": "en"}),
@@ -42,7 +43,7 @@ def test_what_was_added_is_read_back_by_user_in_the_order_it_came(store):
     assert store.documents("u") == _DOCUMENTS[:2]
     assert store.documents("u", ["a", "no", "b", "a"]) == [_DOCUMENTS[1], _DOCUMENTS[0], _DOCUMENTS[1]]
     assert store.documents("v") == _DOCUMENTS[2:]
-    assert store.documents("nobody") == store.entries("nobody") == []
+    assert store.documents("nobody") == store.history("nobody").entries == []
     assert store.users() == ["u", "v", "w"]
     assert store.count() == {"users": 3, "documents": 3, "queries": 2}
 
@@ -59,10 +60,11 @@ def test_a_changed_document_is_updated_in_its_place_and_counted(store, changed):
 
     assert store.add_documents([new, _DOCUMENTS[1]]) == Counts(updated=1, unchanged=1)
     assert store.documents("u") == [new, _DOCUMENTS[1]]
-    entry = store.entries("u")[0]
-    assert entry.terms == terms.terms(f"{new.title or ''}\n{new.text}")
-    assert entry.fingerprint == terms.fingerprint_of(new.text)
-    assert len(store.entries("u")) == 2
+    past = store.history("u")
+    entry = past.entries[past.positions["b"]]
+    assert entry.terms == tokenizer("english").terms(f"{new.title or ''}\n{new.text}")
+    assert entry.fingerprint == fingerprint_of(new.text)
+    assert len(past) == 2
 
 
 @pytest.mark.parametrize("changed", [{"text": "other"}, {"split": "dev"}, {"user_id": "v"}, {"meta": {}}], ids=str)
@@ -111,7 +113,7 @@ def test_ids_are_opaque(tmp_path_factory, ids):
         for user_id in {user for user, _ in ids}:
             own = [document for document in expected.values() if document.user_id == user_id]
             assert store.documents(user_id) == own
-            assert [entry.doc_id for entry in store.entries(user_id)] == [document.doc_id for document in own]
+            assert store.history(user_id).doc_ids == [document.doc_id for document in own]
             assert store.documents(user_id, [own[-1].doc_id]) == own[-1:]
     assert {entry.name.partition("-")[0] for entry in folder.iterdir()} == {"index.sqlite"}
 
@@ -175,9 +177,7 @@ def _change(path, *statements):
     ("statements", "message"),
     [
         (["PRAGMA application_id=1"], "is not a prlm index; name another workspace with -w"),
-        (["PRAGMA user_version=2"], "has format 2, this program reads 1; upgrade prlm"),
-        (["UPDATE meta SET value = 'x'"], "was made by another tokeniser; index the data into a new workspace"),
-        (["DELETE FROM meta"], "was made by another tokeniser"),
+        (["PRAGMA user_version=3"], "has format 3, this program reads 2; upgrade prlm"),
     ],
 )
 @pytest.mark.parametrize("create", [False, True])
@@ -206,7 +206,7 @@ def _read_all(path):
         for user_id in store.users():
             store.has_user(user_id)
             store.documents(user_id)
-            store.entries(user_id)
+            store.history(user_id)
         list(store.queries())
         store.has_user("u")
         return store.quick_check()

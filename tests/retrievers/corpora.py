@@ -9,10 +9,12 @@ from typing import Any
 from hypothesis import strategies as st
 
 from prlm_cli.core.dates import parse_period
+from prlm_cli.core.history import Entry, History
 from prlm_cli.core.records import Document, Query
-from prlm_cli.core.store import Entry
-from prlm_cli.core.terms import fingerprint_of, terms
+from prlm_cli.core.terms import fingerprint_of, tokenizer
+from prlm_cli.retrievers.eligible import Eligible
 
+ENGLISH = tokenizer("english")
 _START = datetime(1969, 12, 30, tzinfo=UTC)  # instants on both sides of the epoch
 _MOMENTS = st.integers(0, 900).map(lambda hours: _START + timedelta(hours=hours))
 DATES: st.SearchStrategy[Any] = st.one_of(
@@ -51,18 +53,29 @@ def queries(draw: st.DrawFn, own: list[Document], user_id: str = "u") -> Query:
     return Query(query_id=draw(st.text(max_size=3)), user_id=user_id, text=text, date=date, source_doc_id=source_id)
 
 
-def entries(own: list[Document], first_rid: int = 1) -> list[Entry]:
-    """What the store keeps of the documents for retrieval."""
-    return [
+def history(own: list[Document], user_id: str = "u") -> History:
+    """What retrieval reads of the documents, which came in in this order."""
+    entries = [
         Entry(
             rid,
-            document.doc_id,
             None if document.date is None else parse_period(document.date).end,
             fingerprint_of(document.text),
-            terms(f"{document.title or ''}\n{document.text}").tobytes(),
+            ENGLISH.terms(f"{document.title or ''}\n{document.text}").tobytes(),
         )
-        for rid, document in enumerate(own, start=first_rid)
+        for rid, document in enumerate(own)
     ]
+    return History(user_id, entries, lambda: {rid: document.doc_id for rid, document in enumerate(own)})
+
+
+def everything(own: History) -> Eligible:
+    """All of a history."""
+    return Eligible(range(len(own)), frozenset())
+
+
+class Unstored:
+    """What a retriever needs of a store, for histories that are in none."""
+
+    tokenizer = ENGLISH
 
 
 def is_forbidden(query: Query, own: list[Document], doc_id: str, *, keep_undated: bool = False) -> bool:

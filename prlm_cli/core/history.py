@@ -1,0 +1,86 @@
+"""One user's history as retrieval sees it: dates and terms, without the texts."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+
+class Entry(NamedTuple):
+    """What retrieval needs of a document: `until` is the last instant of its date, in microseconds, None if undated."""
+
+    rid: int
+    until: int | None
+    fingerprint: bytes
+    hashes: bytes
+
+    @property
+    def terms(self) -> array[int]:
+        """The document's sorted term hashes."""
+        found = array("Q")
+        found.frombytes(self.hashes)
+        return found
+
+
+class History:
+    """The entries of one user's documents, oldest first; undated ones before all others, in the order they came in.
+
+    A document is named by its position here.
+
+    Args:
+        user_id: Whose history it is.
+        entries: In any order.
+        read_doc_ids: Gives the `doc_id` of every row id of the user; asked only where ids matter.
+    """
+
+    def __init__(
+        self, user_id: str, entries: Sequence[Entry], read_doc_ids: Callable[[], dict[int, str]] = dict
+    ) -> None:
+        self.user_id = user_id
+        self.entries = sorted(entries, key=_age)
+        self.derived: dict[str, Any] = {}
+        """What retrievers make of the entries once, by a name of theirs; it goes with the history."""
+        self._read_doc_ids = read_doc_ids
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @cached_property
+    def size(self) -> int:
+        """How many terms all entries have together."""
+        return sum(len(entry.hashes) for entry in self.entries) >> 3
+
+    @cached_property
+    def untils(self) -> list[int]:
+        """The dates of the dated entries, ascending; the first is that of position `undated`."""
+        return [entry.until for entry in self.entries if entry.until is not None]
+
+    @property
+    def undated(self) -> int:
+        """How many entries have no date."""
+        return len(self.entries) - len(self.untils)
+
+    @cached_property
+    def doc_ids(self) -> list[str]:
+        """The `doc_id` of each position."""
+        by_rid = self._read_doc_ids()
+        return [by_rid[entry.rid] for entry in self.entries]
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """The position of each `doc_id`."""
+        return {doc_id: position for position, doc_id in enumerate(self.doc_ids)}
+
+    @cached_property
+    def positions_of_text(self) -> dict[bytes, list[int]]:
+        """The positions of each text, by its fingerprint."""
+        found: dict[bytes, list[int]] = {}
+        for position, entry in enumerate(self.entries):
+            found.setdefault(entry.fingerprint, []).append(position)
+        return found
+
+
+def _age(entry: Entry) -> tuple[bool, int, int]:
+    return (entry.until is not None, entry.until or 0, entry.rid)

@@ -1,0 +1,175 @@
+"""The store's schema: made, checked, and brought forward from older versions in one transaction.
+
+    user   one row a user: the next row number, and how many documents there are
+    doc    a document as it came in; `rid` is `uid << 24 | number`, so a user's rows are neighbours
+    term   what retrieval reads of it: last instant of its date, fingerprint of its text, sorted term hashes
+    vec    its vectors, one for each encoder that was used
+    query  a query as it came in
+
+`doc` and `term` rows carry a CRC, since SQLite's pages have none; `user.documents` says how many rows there should be.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from pathlib import Path
+
+import msgspec
+
+from prlm_cli.core import terms
+from prlm_cli.core.dates import parse_period
+from prlm_cli.core.errors import StorageError
+
+APPLICATION_ID = 0x70726C6D  # "prlm"
+VERSION = 2
+NUMBER_BITS = 24
+"""A user has room for 2**24 documents, ever: a number is not used twice."""
+
+DEFAULT_LANGUAGE = "english"
+_VECTORS = """
+CREATE TABLE vec(rid INTEGER NOT NULL, model TEXT NOT NULL, vector BLOB NOT NULL, PRIMARY KEY(rid, model))
+                 WITHOUT ROWID;
+"""
+_TABLES = f"""
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE user(uid INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, n INTEGER NOT NULL DEFAULT 0,
+                  documents INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE doc(rid INTEGER PRIMARY KEY, uid INTEGER NOT NULL, doc_id TEXT NOT NULL, title TEXT, text TEXT NOT NULL,
+                 date TEXT, meta TEXT, crc INTEGER NOT NULL DEFAULT 0);
+CREATE UNIQUE INDEX doc_key ON doc(uid, doc_id);
+CREATE TABLE term(rid INTEGER PRIMARY KEY, until INTEGER, fingerprint BLOB NOT NULL, hashes BLOB NOT NULL,
+                  crc INTEGER NOT NULL DEFAULT 0);
+{_VECTORS}CREATE TABLE query(qid INTEGER PRIMARY KEY, query_id TEXT NOT NULL UNIQUE, uid INTEGER NOT NULL, split TEXT,
+                   record TEXT NOT NULL);
+CREATE INDEX query_user ON query(uid);
+"""
+_FROM_1_TO_2 = f"""
+ALTER TABLE user ADD COLUMN documents INTEGER NOT NULL DEFAULT 0;
+UPDATE user SET documents = (SELECT count(*) FROM doc WHERE doc.uid = user.uid);
+ALTER TABLE doc ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE term ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
+{_VECTORS}INSERT INTO meta VALUES ('language', 'english');
+"""
+
+
+def create(db: sqlite3.Connection, language: str) -> None:
+    """Makes an empty store in an empty file."""
+    for pragma in ("page_size=8192", "journal_mode=WAL", f"application_id={APPLICATION_ID}"):
+        db.execute(f"PRAGMA {pragma}")
+    with transaction(db):
+        _execute_all(db, _TABLES)
+        _set_language(db, language)
+        db.execute(f"PRAGMA user_version={VERSION}")
+
+
+def check(db: sqlite3.Connection, path: Path) -> int:
+    """The version of a store that this program can read, or bring forward.
+
+    Raises:
+        StorageError: If the file is no store, or one of a newer program.
+    """
+    if _pragma(db, "application_id") != APPLICATION_ID:
+        raise StorageError(f"{path} is not a prlm index", hint="name another workspace with -w")
+    version = _pragma(db, "user_version")
+    if version > VERSION:
+        raise StorageError(f"{path} has format {version}, this program reads {VERSION}", hint="upgrade prlm")
+    return version
+
+
+def is_empty(db: sqlite3.Connection) -> bool:
+    """Whether the file holds no table yet."""
+    return not db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Brings an older store to this version; another process that does the same waits and finds nothing to do."""
+    with transaction(db):
+        if _pragma(db, "user_version") == 1:
+            _execute_all(db, _FROM_1_TO_2)
+            _write_derived(db, DEFAULT_LANGUAGE)
+            db.execute(f"PRAGMA user_version={VERSION}")
+
+
+def rebuild(db: sqlite3.Connection, language: str) -> int:
+    """Makes everything that is derived from the texts anew, in one transaction; returns how many documents."""
+    with transaction(db):
+        return _write_derived(db, language)
+
+
+def language(db: sqlite3.Connection) -> str:
+    """The language that the store's texts are in."""
+    return str(db.execute("SELECT value FROM meta WHERE key = 'language'").fetchone()[0])
+
+
+def is_current(db: sqlite3.Connection) -> bool:
+    """Whether the stored terms are those that this program would make."""
+    stored = db.execute("SELECT value FROM meta WHERE key = 'terms'").fetchone()
+    return bool(stored == (terms.tokenizer(language(db)).fingerprint,))
+
+
+class transaction:
+    """A block that is written as a whole or not at all."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._db.execute("COMMIT")
+        elif self._db.in_transaction:  # a full disk has rolled it back already
+            self._db.execute("ROLLBACK")
+
+
+def doc_crc(rid: int, doc_id: str, title: str | None, text: str, date: str | None, meta: str | None) -> int:
+    """The CRC of a `doc` row."""
+    return zlib.crc32(f"{doc_id}\x00{title}\x00{text}\x00{date}\x00{meta}".encode(), rid & 0xFFFFFFFF)
+
+
+def term_crc(rid: int, until: int | None, fingerprint: bytes, hashes: bytes) -> int:
+    """The CRC of a `term` row."""
+    return zlib.crc32(hashes, zlib.crc32(fingerprint, (rid ^ (until or 0)) & 0xFFFFFFFF))
+
+
+def derived_of(
+    rid: int, title: str | None, text: str, date: str | int | float | None, tokenizer: terms.Tokenizer
+) -> tuple[int, int | None, bytes, bytes, int]:
+    """The `term` row of a document."""
+    until = None if date is None else parse_period(date).end
+    fingerprint = terms.fingerprint_of(text)
+    hashes = tokenizer.terms(f"{title or ''}\n{text}").tobytes()
+    return (rid, until, fingerprint, hashes, term_crc(rid, until, fingerprint, hashes))
+
+
+def _write_derived(db: sqlite3.Connection, language: str) -> int:
+    tokenizer = terms.tokenizer(language)
+    _set_language(db, language)
+    count, last = 0, -1
+    select = "SELECT rid, doc_id, title, text, date, meta FROM doc WHERE rid > ? ORDER BY rid LIMIT 1000"
+    while rows := db.execute(select, (last,)).fetchall():
+        for rid, *row in rows:
+            _, title, text, date, _ = row
+            derived = derived_of(rid, title, text, None if date is None else msgspec.json.decode(date), tokenizer)
+            db.execute("INSERT OR REPLACE INTO term VALUES (?, ?, ?, ?, ?)", derived)
+            db.execute("UPDATE doc SET crc = ? WHERE rid = ?", (doc_crc(rid, *row), rid))
+        count, last = count + len(rows), rows[-1][0]
+    return count
+
+
+def _set_language(db: sqlite3.Connection, language: str) -> None:
+    for key, value in (("language", language), ("terms", terms.tokenizer(language).fingerprint)):
+        db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+
+def _execute_all(db: sqlite3.Connection, statements: str) -> None:
+    # Not `executescript`: that commits first.
+    for statement in statements.split(";"):
+        if statement.strip():
+            db.execute(statement)
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    return int(db.execute(f"PRAGMA {name}").fetchone()[0])

@@ -1,0 +1,166 @@
+"""How one query is answered from one history: eligible documents, ranked, refined, and read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from prlm_cli.core.errors import SettingsError
+from prlm_cli.core.history import History
+from prlm_cli.core.records import Document, ProfileDocument, Query, shown
+from prlm_cli.core.reporting import Reporter
+from prlm_cli.core.settings import RetrievalSettings
+from prlm_cli.core.store import Store
+from prlm_cli.retrievers import RETRIEVERS, Ranked
+from prlm_cli.retrievers.eligible import Eligible, eligible
+from prlm_cli.retrievers.fusion import fuse
+from prlm_cli.retrievers.hit import Hit
+
+if TYPE_CHECKING:
+    from prlm_cli.retrievers.shared import SharedCorpus
+
+
+class Search:
+    """What a batch of queries shares: the retriever, the filters, and a count of what was left out.
+
+    Args:
+        store: The index.
+        settings: How documents are ranked.
+        seed: Of the random retriever.
+
+    Raises:
+        SettingsError: If there is no such retriever, or a filter cannot be read.
+        DataError: If the shared corpus is asked for and there is none.
+    """
+
+    def __init__(self, store: Store, settings: RetrievalSettings, *, seed: int) -> None:
+        self.store = store
+        self.settings = settings
+        self._retriever = RETRIEVERS[settings.retriever](store, settings, seed=seed)
+        self._where = dict(_condition(text) for text in settings.where)
+        self._shared = _shared_corpus(store) if settings.corpus == "shared" else None
+        self._without_history = 0
+        self._without_undated = 0
+
+    def rank(self, query: Query, history: History) -> list[Hit]:
+        """The k documents that the query gets, best first."""
+        if self.settings.k == 0:
+            return []
+        self._without_history += not len(history)
+        own = [Hit(history.entries[position].rid, score) for position, score in self._own(query, history)]
+        return (
+            own if self._shared is None else _fused(own, self._shared.search(query, self.settings.k))[: self.settings.k]
+        )
+
+    def read(self, user_id: str, hits: Sequence[Hit]) -> list[ProfileDocument]:
+        """The ranked documents with their texts; own ones are read as that user's."""
+        own = iter(self.store.documents_at(user_id, [hit.rid for hit in hits if not hit.is_shared]))
+        shared = iter(self._shared.documents([hit.rid for hit in hits if hit.is_shared]) if self._shared else ())
+        return [
+            _profile_document(next(shared if hit.is_shared else own), hit, n) for n, hit in enumerate(hits, start=1)
+        ]
+
+    def report(self, reporter: Reporter) -> None:
+        """Says what was left out of how many queries."""
+        if self._without_history:
+            reporter.note(f"{self._without_history} queries are of users without documents: their profiles are empty")
+        if self._without_undated:
+            reporter.note(f"{self._without_undated} queries did not see undated documents; --undated keep shows them")
+
+    def _own(self, query: Query, history: History) -> list[Ranked]:
+        seen = eligible(query, history, self.settings, among=self._among(history))
+        self._without_undated += bool(history.undated and history.untils and seen.span.start)
+        if not len(seen):
+            return []
+        ranked = self._candidates(query, history, seen)
+        if self.settings.rerank:
+            ranked = self._reranked(query, history, ranked)
+        if self.settings.min_score is not None:
+            ranked = [candidate for candidate in ranked if candidate.score > self.settings.min_score]
+        if self.settings.mmr is not None:
+            from prlm_cli.retrievers.diversity import diversify
+
+            return diversify(ranked, history, self.settings.k, self.settings.mmr)
+        return ranked[: self.settings.k]
+
+    def _candidates(self, query: Query, history: History, seen: Eligible) -> list[Ranked]:
+        settings = self.settings
+        is_refined = settings.rerank or settings.mmr is not None
+        depth = max(settings.k, settings.candidates) if is_refined else settings.k
+        ranked = self._retriever(query, history, seen, depth)
+        if not settings.dedupe:
+            return ranked
+        distinct = _newest_of_equal(ranked, history)
+        if len(distinct) < depth == len(ranked):
+            distinct = _newest_of_equal(self._retriever(query, history, seen, len(seen)), history)
+        return distinct[:depth]
+
+    def _reranked(self, query: Query, history: History, ranked: list[Ranked]) -> list[Ranked]:
+        from prlm_cli.models.cross_encoder import load_cross_encoder
+
+        rows = [history.entries[candidate.position].rid for candidate in ranked]
+        texts = [shown(document) for document in self.store.documents_at(history.user_id, rows)]
+        scores = load_cross_encoder(self.settings.cross_encoder).score(query.text, texts)
+        order = sorted(range(len(ranked)), key=lambda n: -scores[n])  # equal scores stay in the retriever's order
+        return [Ranked(ranked[n].position, scores[n]) for n in order]
+
+    def _among(self, history: History) -> set[int] | None:
+        """The positions whose `meta` meets the conditions; None where there are none."""
+        if not self._where:
+            return None
+        if "where" not in history.derived:
+            meta = self.store.meta(history.user_id)
+            fitting = {rid for rid, fields in meta.items() if _fits(fields, self._where)}
+            history.derived["where"] = {n for n, entry in enumerate(history.entries) if entry.rid in fitting}
+        found: set[int] = history.derived["where"]
+        return found
+
+
+def _profile_document(document: Document, hit: Hit, rank: int) -> ProfileDocument:
+    return ProfileDocument(
+        doc_id=document.doc_id,
+        text=document.text,
+        title=document.title,
+        date=document.date,
+        score=hit.score,
+        rank=rank,
+        corpus="shared" if hit.is_shared else msgspec.UNSET,
+    )
+
+
+def _fused(own: Sequence[Hit], shared: Sequence[Hit]) -> list[Hit]:
+    scores = fuse([[(hit.is_shared, hit.rid) for hit in ranking] for ranking in (own, shared)])
+    ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0][0]))  # of equal ranks the own one first
+    return [Hit(rid, score, is_shared) for (is_shared, rid), score in ranked]
+
+
+def _newest_of_equal(ranked: Sequence[Ranked], history: History) -> list[Ranked]:
+    """The ranking without older documents of a text that it holds in a newer one, each where the text came first."""
+    newest: dict[bytes, Ranked] = {}
+    for candidate in ranked:
+        text = history.entries[candidate.position].fingerprint
+        newest[text] = max(newest.get(text, candidate), candidate, key=lambda ranked: ranked.position)
+    return list(newest.values())
+
+
+def _condition(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise SettingsError(f"--where {text}", hint="write --where key=value")
+    return key, value
+
+
+def _fits(meta: dict[str, object], where: dict[str, str]) -> bool:
+    return all(key in meta and _spelled(meta[key]) == value for key, value in where.items())
+
+
+def _spelled(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _shared_corpus(store: Store) -> SharedCorpus:
+    from prlm_cli.retrievers.shared import SharedCorpus
+
+    return SharedCorpus(store.path.parent)
