@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import typer
 
@@ -104,6 +104,8 @@ def _plain_type(annotation: Any) -> Any:
     """The type a flag parses; pydantic checks the rest."""
     if _choices(annotation):
         return str
+    if get_origin(annotation) is list:
+        return annotation
     optional = [part for part in get_args(annotation) if part is not type(None)]
     return optional[0] if optional else annotation
 

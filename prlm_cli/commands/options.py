@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +25,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Split = Annotated[str, typer.Option("--split", help="Queries of the index to work on, without INPUT.")]
 OutFile = Annotated[Path | None, typer.Option("-o", "--output", help="Write to a file instead of stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Map = Annotated[str | None, typer.Option("--map", metavar="FIELD=COLUMN,…", help="Which column is which field.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 RunName = Annotated[str | None, typer.Option("--name", help="Name of the run; default: the next number.")]
 Resume = Annotated[str, typer.Option("--resume", metavar="auto|never", help="Go on with an interrupted run.")]
@@ -133,15 +134,23 @@ def deliver(records: Iterable[Struct], *, output: Path | None, force: bool, as_j
         ui.print_records(records)
 
 
+def choice(flag: str, value: str, choices: Sequence[str]) -> str:
+    """The value of a flag that has only a few.
+
+    Raises:
+        SettingsError: If it is none of them.
+    """
+    from prlm_cli.core.errors import SettingsError, did_you_mean
+
+    if value not in choices:
+        raise SettingsError(f"{flag} {value}", hint=did_you_mean(value, choices))
+    return value
+
+
 def resumes(value: str) -> bool:
     """Whether `--resume` says to go on.
 
     Raises:
         SettingsError: If it says neither auto nor never.
     """
-    from prlm_cli.core.errors import SettingsError, did_you_mean
-
-    choices = ("auto", "never")
-    if value not in choices:
-        raise SettingsError(f"--resume {value}", hint=did_you_mean(value, choices))
-    return value == "auto"
+    return choice("--resume", value, ("auto", "never")) == "auto"

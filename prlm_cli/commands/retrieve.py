@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from prlm_cli import ui
 from prlm_cli.commands import options
 from prlm_cli.commands.flags import Config, config_flags
 
@@ -13,7 +14,20 @@ app = options.new_app()
 
 
 @app.command()
-@config_flags(k="retrieval.k", retriever="retrieval.retriever", undated="retrieval.undated", seed="seed")
+@config_flags(
+    k="retrieval.k",
+    retriever="retrieval.retriever",
+    rerank="retrieval.rerank",
+    mmr="retrieval.mmr",
+    as_of="retrieval.as_of",
+    since="retrieval.since",
+    where="retrieval.where",
+    undated="retrieval.undated",
+    dedupe="retrieval.dedupe",
+    min_score="retrieval.min_score",
+    corpus="retrieval.corpus",
+    seed="seed",
+)
 def retrieve(
     config: Config,
     queries: options.Input = None,
@@ -30,10 +44,13 @@ def retrieve(
     Example: prlm retrieve -k 3 queries.jsonl | prlm generate -
     Example: prlm retrieve --split dev --retriever recency
     """
+    from prlm_cli.core.jsonl import STDIN
+    from prlm_cli.pipeline.retrieve import WINDOW
     from prlm_cli.pipeline.retrieve import retrieve as run
     from prlm_cli.pipeline.sources import queries_from
 
     with options.open_workspace(workspace).open_store() as store:
         found = queries_from(store, path=queries, split=split, user_id=user, text=text)
-        results = run(store, found, config.retrieval, seed=config.seed)
+        window = 1 if queries == STDIN else WINDOW  # a stream is answered line by line
+        results = run(store, found, config.retrieval, seed=config.seed, window=window, reporter=ui.Terminal())
         options.deliver(results, output=output, force=force, as_json=json)

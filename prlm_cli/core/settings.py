@@ -9,9 +9,9 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from prlm_cli.core.dates import parse_period
 from prlm_cli.core.errors import SettingsError, did_you_mean
@@ -20,14 +20,6 @@ EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 Layout = Literal["completion", "turns", "document"]
 RetrieverName = Literal["bm25", "bm25+", "bm25l", "atire", "robertson", "dense", "hybrid", "recency", "random", "none"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
-
-
-def _checked_date(value: str) -> str:
-    parse_period(value)
-    return value
-
-
-When = Annotated[str, AfterValidator(_checked_date)]
 
 
 class Section(BaseModel):
@@ -51,8 +43,8 @@ class RetrievalSettings(Section):
     retriever: RetrieverName = Field("bm25", description="How records are ranked.")
     k: int = Field(4, ge=0, description="How many records of the user's own history to retrieve.")
     undated: Literal["drop", "keep"] = Field("drop", description="Undated records when a filter of dates acts.")
-    as_of: When | None = Field(None, description="Only records older than this date, whatever the query's.")
-    since: When | None = Field(None, description="Only records of this date or newer.")
+    as_of: str | None = Field(None, description="Only records older than this date, whatever the query's.")
+    since: str | None = Field(None, description="Only records of this date or newer.")
     where: list[str] = Field([], description="Only records whose meta has key=value; repeatable.")
     min_score: float | None = Field(None, description="Only records that score more than this.")
     dedupe: bool = Field(False, description="Of records with the same text, only the newest.")
@@ -62,6 +54,13 @@ class RetrievalSettings(Section):
     corpus: Literal["own", "shared"] = Field("own", description="Own records, or fused with the shared corpus.")
     encoder: str = Field("all-MiniLM-L6-v2", description="Sentence encoder of dense retrieval.")
     cross_encoder: str = Field("cross-encoder/ms-marco-MiniLM-L6-v2", description="Model of --rerank.")
+
+    @field_validator("as_of", "since")
+    @classmethod
+    def _is_a_date(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_period(value)
+        return value
 
 
 class PromptSettings(Section):

@@ -38,21 +38,21 @@ class Store:
     Args:
         path: The SQLite file.
         create: Make it where it is missing, and open it for writing.
-        language: What the texts of a new store are in, a name in `terms.LANGUAGES`.
+        language: What the texts of a new store are in, a name in `terms.LANGUAGES`; default English.
 
     Raises:
         DataError: If there is no index and `create` is not set.
         StorageError: If the file is not a store of this version, is corrupt or locked.
     """
 
-    def __init__(self, path: Path, *, create: bool = False, language: str = schema.DEFAULT_LANGUAGE) -> None:
+    def __init__(self, path: Path, *, create: bool = False, language: str | None = None) -> None:
         self.path = path
         if not create and not path.exists():
             raise DataError(f"no index in {path.parent}", hint="run `prlm index DATA` first")
         with self._storage_errors():
             self._db = self._connect(create)
             try:
-                self._prepare(create, language)
+                self._prepare(create, language or schema.DEFAULT_LANGUAGE)
             except BaseException:
                 self._db.close()
                 raise

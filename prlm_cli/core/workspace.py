@@ -2,6 +2,8 @@
 
 WORKSPACE/
   index.sqlite
+  shared.sqlite, shared.bm25s/   the shared corpus
+  errors.jsonl                   what the last `index --on-error skip` left out
   runs/NAME/    kind, config.toml, state.json, log.jsonl, metrics.json, checkpoints/, adapter/
   cache/        anything that can be made again
 """
@@ -12,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,10 +24,13 @@ from typing import Any, Literal
 import filelock
 
 from prlm_cli.core.errors import DataError, StorageError, did_you_mean
+from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.store import Store
 
 Kind = Literal["reward", "policy"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_PATIENCE = 2.0  # seconds before a writer says that it waits
+_LOCK_TIMEOUT = 10.0
 _REMOVE_THE_RUN = "remove the run with `prlm runs rm`"
 
 
@@ -103,11 +109,18 @@ class Workspace:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.index = folder / "index.sqlite"
+        self.shared = folder / "shared.sqlite"
+        self.errors = folder / "errors.jsonl"
         self.runs_folder = folder / "runs"
         self.cache = folder / "cache"
 
-    def open_store(self, *, create: bool = False) -> Store:
+    def open_store(self, *, create: bool = False, language: str | None = None, shared: bool = False) -> Store:
         """The index, for reading, or for writing with `create`.
+
+        Args:
+            create: Make it where it is missing, and open it for writing.
+            language: What the texts of a new index are in.
+            shared: The corpus that all users share, instead.
 
         Raises:
             DataError: If there is no index yet.
@@ -115,22 +128,45 @@ class Workspace:
         """
         if create:
             self._make()
-        return Store(self.index, create=create)
+        return Store(self.shared if shared else self.index, create=create, language=language)
 
     @contextmanager
-    def write_lock(self, name: str = "index") -> Iterator[None]:
+    def scratch(self) -> Iterator[Path]:
+        """A folder for what is needed for a moment; it goes at the end of the block."""
+        self._make()
+        self.cache.mkdir(exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(prefix="scratch-", dir=self.cache) as folder:
+            yield Path(folder)
+
+    @contextmanager
+    def write_lock(self, name: str = "index", reporter: Reporter | None = None) -> Iterator[None]:
         """Holds the write lock `name`; it ends with the process.
+
+        Args:
+            name: Of the lock.
+            reporter: Told after two seconds that somebody else holds it.
 
         Raises:
             StorageError: If another process holds it for more than ten seconds.
         """
         self._make()
-        lock = filelock.FileLock(self._lock_file(name), timeout=10, mode=0o600)
+        path = self._lock_file(name)
+        lock = filelock.FileLock(path, mode=0o600)
         try:
-            with lock:
-                yield
+            try:
+                lock.acquire(timeout=_PATIENCE)
+            except filelock.Timeout:
+                (reporter or Silent()).note(f"waiting for {_holder(path)}, which is writing to {self.folder}")
+                lock.acquire(timeout=_LOCK_TIMEOUT - _PATIENCE)
         except filelock.Timeout as error:
-            raise StorageError(f"{self.folder}: another prlm is writing", hint="try again when it is done") from error
+            raise StorageError(
+                f"{self.folder}: {_holder(path)} is writing", hint="try again when it is done"
+            ) from error
+        try:
+            path.write_text(f"{os.getpid()}\n")
+            yield
+        finally:
+            lock.release()
 
     def is_locked(self, name: str) -> bool:
         """Whether a process holds the write lock `name`; one that cannot be opened is somebody else's."""
@@ -280,6 +316,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise StorageError(f"{path} cannot be read", hint=_REMOVE_THE_RUN)
     return found
+
+
+def _holder(lock_file: Path) -> str:
+    """Who holds a lock, as its file says."""
+    try:
+        return f"another prlm (process {int(lock_file.read_text())})"
+    except (OSError, ValueError):
+        return "another prlm"
 
 
 def _private(name: str, flags: int) -> int:

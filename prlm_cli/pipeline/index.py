@@ -1,26 +1,29 @@
-"""`prlm index`: documents and queries into the store."""
+"""`prlm index`: documents and queries into the store.
+
+Blocks are committed one by one, so that memory stays bounded and a killed run has lost nothing: the same command again
+passes over what is stored and goes on.
+"""
 
 from __future__ import annotations
 
-import shutil
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
-from prlm_cli.core import jsonl
-from prlm_cli.core.dates import parse_period
-from prlm_cli.core.errors import DataError
-from prlm_cli.core.records import Document, Query, with_doc_id
+from prlm_cli.core.errors import DataError, SettingsError
+from prlm_cli.core.records import Document, Query
+from prlm_cli.core.reporting import Reporter, Silent, Stage
 from prlm_cli.core.store import Store
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.core.writer import Counts
+from prlm_cli.pipeline.inputs import Inputs, Reading, open_inputs
+from prlm_cli.pipeline.rejects import Rejects
+from prlm_cli.retrievers.shared import build, drop_index
 
-_BATCH = 2000
+_BLOCK_RECORDS = 5000
+_BLOCK_CHARACTERS = 6_000_000
 _SHOWN_FAULTS = 3
 
 
@@ -29,102 +32,129 @@ class Indexed(NamedTuple):
 
     documents: Counts
     queries: Counts
+    rejected: int
     total: dict[str, int]
 
 
-def index(workspace: Workspace, paths: Sequence[Path], *, split: str | None = None) -> Indexed:
-    """Adds or updates the records of JSONL files; the same input twice changes nothing.
+def index(
+    workspace: Workspace,
+    paths: Sequence[Path] = (),
+    *,
+    split: str | None = None,
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    skip_faults: bool = False,
+    language: str | None = None,
+    rebuild: bool = False,
+    shared: bool = False,
+    reporter: Reporter | None = None,
+) -> Indexed:
+    """Adds or updates the records of files; the same input twice changes nothing.
 
-    A line with `query_id` is a query, any other a document. All lines are checked before anything is stored.
+    What has a `query_id` is a query, any other a document. Everything is checked before anything is stored, unless
+    faults are skipped.
 
     Args:
         workspace: Where the index lies; made where it is missing.
-        paths: JSONL files; `-` is standard input.
+        paths: Files, folders and patterns; `-` is standard input.
         split: The split of queries that name none.
+        format: A name in `FORMATS`; "auto" goes by name and content.
+        columns: Field -> column, where an input has other names.
+        skip_faults: Store what is sound, and write the rest, with reasons, to `errors.jsonl` in the workspace.
+        language: Of the texts: for a new index, or with `rebuild`.
+        rebuild: First make everything that is derived from stored texts anew.
+        shared: Into the corpus that all users share.
+        reporter: Told of progress.
 
     Raises:
-        DataError: If a line is not a valid record, or there is none.
+        DataError: If something is no record, or there is none at all.
         StorageError: If the store cannot be written.
     """
-    with tempfile.TemporaryDirectory(prefix="prlm-") as folder:
-        files = [_spool(path, Path(folder) / f"input{n}") if _is_stream(path) else path for n, path in enumerate(paths)]
-        names = {str(file): _name(path) for file, path in zip(files, paths, strict=True)}
-        _check(files, split, names)
-        with workspace.write_lock(), workspace.open_store(create=True) as store:
-            return _add(store, (record for file in files for record in _read(file, split)))
+    reporter = reporter or Silent()
+    reading = Reading(columns or {}, split, shared)
+    with contextlib.ExitStack() as stack:
+        inputs = open_inputs(paths, lambda: stack.enter_context(workspace.scratch()), reading, format=format)
+        if not len(inputs) and not rebuild:
+            raise DataError("nothing to index", hint="name some files, or - for standard input")
+        expected = 0 if skip_faults else _check(inputs, reporter.stage("check"))
+        stack.enter_context(workspace.write_lock(reporter=reporter))
+        store = stack.enter_context(workspace.open_store(create=True, language=language, shared=shared))
+        _settle_language(store, language, rebuild, reporter)
+        rejects = stack.enter_context(Rejects(workspace.errors)) if skip_faults else None
+        if shared:
+            drop_index(workspace.folder)
+        records = (record for _, found in inputs.read(rejects) for record in found)
+        documents, queries = _add(store, records, reporter.stage("index"), expected)
+        store.settle()
+        if rejects and rejects.first and not any(documents + queries):
+            raise DataError(f"no line could be used: {rejects.first.message}", hint=rejects.first.hint)
+        if shared:
+            build(workspace.folder)
+        return Indexed(documents, queries, rejects.count if rejects else 0, store.count())
 
 
-def _add(store: Store, records: Iterable[Document | Query]) -> Indexed:
-    documents, queries = Counts(), Counts()
-    stream = iter(records)
-    while batch := list(islice(stream, _BATCH)):
-        documents += store.add_documents(record for record in batch if isinstance(record, Document))
-        queries += store.add_queries(record for record in batch if isinstance(record, Query))
-    return Indexed(documents, queries, store.count())
+def _settle_language(store: Store, language: str | None, rebuild: bool, reporter: Reporter) -> None:
+    if rebuild:
+        reporter.note(f"made the terms of {store.rebuild(language)} documents anew")
+    elif language and store.language != language:
+        hint = f"--rebuild --language {language} makes its terms anew"
+        raise SettingsError(f"the index is in {store.language}, not {language}", hint=hint)
 
 
-def _check(files: Sequence[Path], split: str | None, names: dict[str, str]) -> None:
-    """Reads everything once, so that a bad line leaves the store as it was."""
-    for file in files:
-        faults: list[DataError] = []
-        name = names.get(str(file), str(file))
-        if not sum(1 for _ in _read(file, split, faults.append)) and not faults:
+def _check(inputs: Inputs, stage: Stage) -> int:
+    """Reads everything once, so that a fault leaves the store as it was; returns how many records there are."""
+    total, faults = 0, _Faults()
+    for name, records in inputs.read(faults):
+        before = total + faults.count
+        for _ in records:
+            total += 1
+            if total % _BLOCK_RECORDS == 0:
+                stage(total)
+        if total + faults.count == before:
             raise DataError(f"{name}: no records", hint="one JSON object a line, with user_id and text")
-        if faults:
-            shown = "".join(f"; also {fault.message}" for fault in faults[1:_SHOWN_FAULTS])
-            more = f" ({len(faults)} bad lines in all{shown})" if len(faults) > 1 else ""
-            message = f"{faults[0].message}{more}".replace(str(file), name)
-            raise DataError(message, hint=f"{faults[0].hint}; nothing was stored") from faults[0]
+    if faults.count:
+        raise faults.summary()
+    return total
 
 
-def _read(
-    file: Path, split: str | None, on_fault: Callable[[DataError], None] | None = None
-) -> Iterator[Document | Query]:
-    lines = jsonl.read_lines(file, on_fault)
-    while True:
-        try:
-            where, fields = next(lines)
-            if "query_id" in fields:
-                yield _check_date(
-                    where, jsonl.validate(where, {**fields, "split": fields.get("split") or split}, Query)
-                )
-            else:
-                yield _check_date(where, with_doc_id(jsonl.validate(where, fields, Document)))
-        except StopIteration:
-            return
-        except DataError as error:
-            if on_fault is None:
-                raise
-            on_fault(error)
+class _Faults:
+    """Counts faults and keeps the first few."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first: list[DataError] = []
+
+    def __call__(self, error: DataError, rejected: object) -> None:
+        self.count += 1
+        if len(self._first) < _SHOWN_FAULTS:
+            self._first.append(error)
+
+    def summary(self) -> DataError:
+        """One error for all of them."""
+        first, *others = self._first
+        shown = "".join(f"; also {fault.message}" for fault in others)
+        more = f" ({self.count} bad lines in all{shown})" if others else ""
+        return DataError(f"{first.message}{more}", hint=f"{first.hint}; nothing was stored")
 
 
-def _check_date(where: str, record: Document | Query) -> Document | Query:
-    if record.date is None:
-        return record
-    if record.date == "":
-        return msgspec.structs.replace(record, date=None)
-    try:
-        parse_period(record.date)
-    except (ValueError, OverflowError, OSError) as error:
-        raise DataError(f"{where}: field 'date' is not a date", hint="ISO 8601 or epoch seconds") from error
-    return record
+def _add(store: Store, records: Iterable[Document | Query], stage: Stage, expected: int) -> tuple[Counts, Counts]:
+    documents, queries, done, started = Counts(), Counts(), 0, time.monotonic()
+    for block in _blocks(records):
+        documents += store.add_documents(record for record in block if isinstance(record, Document))
+        queries += store.add_queries(record for record in block if isinstance(record, Query))
+        done += len(block)
+        stage(done, expected, docs_per_s=done / max(time.monotonic() - started, 1e-9))
+    return documents, queries
 
 
-def _is_stream(path: Path) -> bool:
-    """Whether what comes from there can be read only once: standard input, or a pipe."""
-    return path == jsonl.STDIN or path.is_fifo()
-
-
-def _name(path: Path) -> str:
-    return "<stdin>" if path == jsonl.STDIN else str(path)
-
-
-def _spool(source: Path, path: Path) -> Path:
-    """A stream in a private file, so that it can be read twice."""
-    with path.open("wb") as target:
-        if source == jsonl.STDIN:
-            shutil.copyfileobj(sys.stdin.buffer, target)
-        else:
-            with source.open("rb") as stream:
-                shutil.copyfileobj(stream, target)
-    return path
+def _blocks(records: Iterable[Document | Query]) -> Iterator[list[Document | Query]]:
+    block: list[Document | Query] = []
+    size = 0
+    for record in records:
+        block.append(record)
+        size += len(record.text)
+        if len(block) == _BLOCK_RECORDS or size > _BLOCK_CHARACTERS:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block

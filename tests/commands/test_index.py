@@ -36,6 +36,7 @@ def test_index_as_json_on_standard_input(prlm):
     assert json.loads(result.stdout) == {
         "documents": {"added": 24, "updated": 0, "unchanged": 0},
         "queries": {"added": 12, "updated": 0, "unchanged": 0},
+        "rejected": 0,
         "total": {"users": 3, "documents": 24, "queries": 12},
     }
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,7 +83,7 @@ def test_a_bad_line_is_named_by_file_and_line_and_field(tmp_path, line, message)
 )
 def test_a_repeated_key_is_refused_wherever_it_stands(line):
     with pytest.raises(DataError, match=r"^here: not valid JSON \(key '.*' stands twice\)"):
-        jsonl._decode("here", line)
+        jsonl.decode("here", line)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_a_repeated_key_is_refused_wherever_it_stands(line):
     ],
 )
 def test_text_that_looks_like_keys_is_no_repeated_key(line):
-    assert jsonl._decode("here", line) == json.loads(line)
+    assert jsonl.decode("here", line) == json.loads(line)
 
 
 _KEYS = st.sampled_from(["a", "b", 'a"', "a:", '":', "\\", "é", " "])
@@ -123,7 +124,7 @@ def _write(value, space):
 def test_a_line_is_refused_exactly_if_a_key_repeats(value, space):
     text, repeats = _write((("x", value),), space)
     try:
-        jsonl._decode("here", text.encode())
+        jsonl.decode("here", text.encode())
     except DataError as error:
         assert repeats and "stands twice" in str(error)
     else:
@@ -152,10 +153,11 @@ def test_a_missing_field_inside_a_profile_is_named_by_its_path(tmp_path):
 def test_forms_of_the_same_file_give_the_same_record(tmp_path, content):
     path = tmp_path / "q.jsonl"
     path.write_bytes(content)
-    packed = tmp_path / "q.jsonl.gz"
-    packed.write_bytes(gzip.compress(content))
+    packed = [tmp_path / "q.jsonl.gz", tmp_path / "q.jsonl.zst"]
+    packed[0].write_bytes(gzip.compress(content))
+    packed[1].write_bytes(zstandard.ZstdCompressor().compress(content))
 
-    assert list(jsonl.read(path, Query)) == list(jsonl.read(packed, Query)) == [_query()]
+    assert [list(jsonl.read(file, Query)) for file in (path, *packed)] == [[_query()]] * 3
 
 
 def test_a_byte_order_mark_is_accepted_on_the_first_line_only(tmp_path):
@@ -206,16 +208,72 @@ def test_a_file_that_is_not_there_or_is_a_directory_is_a_data_error(tmp_path):
     assert str(_error(tmp_path)).startswith(f"{tmp_path} is a directory")
 
 
+_ZSTD = zstandard.ZstdCompressor(write_checksum=True).compress(_GOOD)
+
+
 @pytest.mark.parametrize(
-    "content",
-    [gzip.compress(_GOOD * 99)[:-12], b"not gzip", gzip.compress(_GOOD)[:-8] + b"\0" * 8],
-    ids=["cut short", "not gzip", "wrong checksum"],
+    ("name", "content"),
+    [
+        ("q.jsonl.gz", gzip.compress(_GOOD * 99)[:-12]),
+        ("q.jsonl.gz", b"not gzip"),
+        ("q.jsonl.gz", gzip.compress(_GOOD)[:-8] + b"\0" * 8),
+        ("q.jsonl.zst", _ZSTD[:-1]),
+        ("q.jsonl.zst", b"not zstd"),
+        ("q.jsonl.zst", _ZSTD[:-4] + b"\0" * 4),
+    ],
+    ids=["gzip cut short", "not gzip", "gzip checksum", "zstd cut short", "not zstd", "zstd checksum"],
 )
-def test_a_broken_gzip_file_is_a_data_error(tmp_path, content):
-    path = tmp_path / "q.jsonl.gz"
+def test_a_broken_archive_is_a_data_error(tmp_path, name, content):
+    path = tmp_path / name
     path.write_bytes(content)
 
-    assert str(path) in str(_error(path))
+    assert str(_error(path)).startswith(f"{path}: ") and str(_error(path)).endswith("the file is damaged")
+
+
+def test_a_fault_goes_aside_with_its_line_and_the_lines_after_it_are_read(tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_bytes(b"[1]\r\n" + _GOOD + b'\n{"text": "caf\xe9"}\n' + _GOOD + b"\n{")
+    faults = []
+
+    lines = list(jsonl.read_lines(path, lambda error, rejected: faults.append((error.message, rejected))))
+    assert [line.where for line in lines] == [f"{path}:2", f"{path}:4"]
+    assert [rejected for _, rejected in faults] == ["[1]", '{"text": "caf\\xe9"}', "{"]
+    assert [message.split(": ")[0] for message, _ in faults] == [f"{path}:{n}" for n in (1, 3, 5)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'[{"user_id": "u", "text": "t"},\n {"user_id": "u", "text": "t"}]',
+        b'[{"user_id": "u", "text": "t"}]',
+        b'[\n{"user_id": "u"}\n]',
+        b'\n{\n  "user_id": "u"\n}',
+        b'\xef\xbb\xbf [ \r\n{"user_id": "u"}]',
+        b'[{"text": "' + b"a" * 2**21 + b'"}]',
+    ],
+    ids=["list", "list of one", "list over lines", "object over lines", "BOM", "long"],
+)
+def test_one_json_document_is_called_that_and_the_hint_helps(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 2**20)
+    path = tmp_path / "data.json"
+    path.write_bytes(content)
+
+    with pytest.raises(DataError, match=r":[12]: one JSON document, not one object a line; jq -c ") as caught:
+        list(jsonl.read_lines(path, lambda *_: pytest.fail("a fault for each of its lines")))
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("date", "kept"), [("2024-05", "2024-05"), (0, 0), ("", None), (None, None), (1e9, 1e9)], ids=str
+)
+def test_a_date_is_kept_as_it_is_and_an_empty_one_is_none(date, kept):
+    assert jsonl.check_date("here", Document(user_id="u", text="t", date=date)).date == kept
+
+
+@pytest.mark.parametrize("date", ["soon", "1700000000", 1e18, float("nan"), "2023-13-01"], ids=str)
+def test_what_is_no_date_is_refused(date):
+    with pytest.raises(DataError, match=r"^here: field 'date' is not a date"):
+        jsonl.check_date("here", Document(user_id="u", text="t", date=date))
 
 
 @given(st.binary(max_size=80) | st.text(max_size=40).map(lambda text: b'{"text": "' + text.encode("utf-8", "replace")))

@@ -3,8 +3,9 @@ from __future__ import annotations
 import os
 import re
 import stat
+import subprocess
+import sys
 
-import filelock
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -240,46 +241,54 @@ def test_a_configuration_that_cannot_be_read_is_a_storage_error(place, content):
         run.config  # noqa: B018
 
 
-def test_the_lock_is_held_by_one_at_a_time_and_by_name(place, monkeypatch):
-    lock = filelock.FileLock
-    monkeypatch.setattr(module.filelock, "FileLock", lambda path, timeout, mode: lock(path, timeout=0.05, mode=mode))
+class _Notes:
+    def __init__(self):
+        self.said = []
 
+    def note(self, text):
+        self.said.append(text)
+
+
+@pytest.fixture
+def notes(monkeypatch):
+    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    monkeypatch.setattr(module, "_LOCK_TIMEOUT", 0.1)
+    return _Notes()
+
+
+def test_the_lock_is_held_by_one_at_a_time_and_by_name(place, notes):
     with place.write_lock(), place.write_lock("train"):
-        held = lock(place.folder / ".index.lock", timeout=0.05, is_singleton=False)
-        with pytest.raises(filelock.Timeout):
-            held.acquire()
-    with lock(place.folder / ".index.lock"), pytest.raises(StorageError, match="another prlm is writing"):
-        _hold_in_thread(place)
-    with place.write_lock():
-        pass
+        with pytest.raises(StorageError, match=rf"another prlm \(process {os.getpid()}\) is writing; try again"):
+            _hold_in_thread(place, notes)
+        assert notes.said == [f"waiting for another prlm (process {os.getpid()}), which is writing to {place.folder}"]
+    _hold_in_thread(place, notes)
+    assert len(notes.said) == 1
 
 
-def _hold_in_thread(place):
+def _hold_in_thread(place, notes):
     """Tries the lock from another thread, as another process would."""
     from concurrent.futures import ThreadPoolExecutor
 
     def hold():
-        with place.write_lock():
+        with place.write_lock(reporter=notes):
             pass
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(hold).result()
 
 
-def test_the_lock_waits_ten_seconds_and_ends_with_an_error_inside(place, monkeypatch):
-    given_timeouts = []
-    lock = filelock.FileLock
-
-    def record(path, timeout, mode):
-        given_timeouts.append(timeout)
-        return lock(path, timeout=timeout, mode=mode)
-
-    monkeypatch.setattr(module.filelock, "FileLock", record)
+def test_the_lock_ends_with_an_error_inside_and_with_the_process(place, notes):
     with pytest.raises(ZeroDivisionError), place.write_lock():
         raise ZeroDivisionError
     with place.write_lock():
         pass
-    assert given_timeouts == [10, 10]
+    code = (
+        "import sys, os; from pathlib import Path; from prlm_cli.core.workspace import Workspace\n"
+        "with Workspace(Path(sys.argv[1])).write_lock(): os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(place.folder)], check=False).returncode == 9
+    with place.write_lock():
+        pass
 
 
 def test_only_a_finished_run_of_the_kind_is_given(place):

@@ -105,7 +105,7 @@ _BAD = [
 def test_a_bad_line_anywhere_leaves_the_store_unchanged(
     place, write_jsonl, tmp_path, monkeypatch, line, message, after
 ):
-    monkeypatch.setattr(module, "_BATCH", 2)
+    monkeypatch.setattr(module, "_BLOCK_RECORDS", 2)
     index(place, [write_jsonl([_DOCUMENT])])
     before = _content(place)
     first = write_jsonl([_DOCUMENT | {"doc_id": "e"}], "first.jsonl")
