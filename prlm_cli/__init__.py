@@ -20,6 +20,7 @@ _PUBLIC = {
     "train_policy": "prlm_cli.pipeline.train_policy",
     "generate": "prlm_cli.pipeline.generate",
     "evaluate": "prlm_cli.pipeline.evaluate",
+    "retrieval_quality": "prlm_cli.pipeline.retrieval_quality",
     "compare": "prlm_cli.pipeline.compare",
 }
 
