@@ -2,6 +2,9 @@ import json
 
 import pytest
 
+from tests.conftest import contents
+
+MEASURES = ["best_rouge1", "mean_rouge1", "best_rougeL", "mean_rougeL"]
 RETRIEVED = {"query_id": "q1", "user_id": "u1", "text": "t", "target": "fix a leak", "profile": [], "retriever": "bm25"}
 SECRET = "a very private answer"
 
@@ -123,3 +126,133 @@ def test_eval_shows_control_characters_of_a_policy_name_as_escapes(prlm, write_j
     result = prlm("eval", write_jsonl([generation("q1", "u1", "a", policy="\x1b[31mred")]))
 
     assert "policy \\x1b[31mred;" in result.stderr
+
+
+def test_eval_retrieval_prints_a_row_a_measure_and_retriever(prlm, workspace, golden):
+    result = prlm("eval", "--retrieval", "-w", workspace)
+
+    assert (result.exit_code, result.stderr) == (0, "prlm: 3 queries of 3 users, at most 4 records each\n")
+    assert max(map(len, result.stdout.splitlines())) <= 100
+    golden("eval-retrieval.txt", result.stdout)
+
+
+def test_eval_retrieval_takes_the_split_and_the_settings_of_retrieval(prlm, workspace):
+    arguments = ["--split", "train", "--retriever", "random", "-k", "2", "--json"]
+    found = json.loads(prlm("eval", "--retrieval", "-w", workspace, *arguments).stdout)
+
+    assert (found["n"], found["users"], found["k"], found["without_target"]) == (6, 3, 2, 0)
+    assert [row["retriever"] for row in found["retrievers"]] == ["random", "recency", "wrong user"]
+    assert found["retrievers"][0]["chosen_minus"] is None
+    assert list(found["retrievers"][1]["chosen_minus"]) == MEASURES
+    assert list(found["retrievers"][0]["overlap"]["best_rougeL"]) == ["mean", "low", "high", "n", "users"]
+
+
+def test_eval_retrieval_draws_as_seed_and_settings_say(prlm, write_jsonl):
+    shown = [{"doc_id": "d", "text": "t", "title": " ".join(["leak"] * n)} for n in range(1, 31)]
+    data = write_jsonl([RETRIEVED | {"user_id": f"u{n}", "profile": [title]} for n, title in enumerate(shown)])
+    default, again, seed, few = (
+        prlm("eval", "--retrieval", data, *more).stdout
+        for more in ([], ["--seed", "0"], ["--seed", "1"], ["--set", "eval.bootstrap=100"])
+    )
+
+    assert default == again
+    assert default != seed != few != default
+
+
+def test_eval_retrieval_of_queries_and_of_their_retrieved_records_say_the_same(prlm, workspace, write_jsonl):
+    lines = (workspace.parent / "tiny_corpus.jsonl").read_text().splitlines()
+    queries = write_jsonl([row for row in map(json.loads, lines) if row.get("split") == "dev"], "dev.jsonl")
+    retrieved = prlm("retrieve", queries, "-k", "2", "-w", workspace).stdout
+
+    from_file = prlm("eval", "--retrieval", queries, "-k", "2", "-w", workspace)
+    from_pipe = prlm("eval", "--retrieval", "-", "-w", workspace, input=retrieved)
+
+    assert from_file.exit_code == 0
+    assert from_pipe == from_file == prlm("eval", "--retrieval", "--split", "dev", "-k", "2", "-w", workspace)
+
+
+def test_eval_retrieval_needs_no_index_for_retrieved_records(prlm, write_jsonl):
+    shown = {"doc_id": "d", "text": "t", "title": "a leak"}
+    rows = [RETRIEVED | {"profile": [shown]}, RETRIEVED | {"query_id": "q2", "user_id": "u2"}]
+    result = prlm("eval", "--retrieval", write_jsonl([*rows, RETRIEVED | {"query_id": "q3", "target": None}]))
+
+    assert result.exit_code == 0
+    assert [line.split()[:4] for line in result.stdout.splitlines()[1:]] == [
+        ["bm25", *measure.split("_"), "0.4000"] for measure in MEASURES
+    ]
+    assert result.stderr.splitlines() == [
+        "prlm: no index to retrieve from: nothing to hold these records against",
+        "prlm: 2 queries of 2 users, at most 1 records each; left out 1 queries without a target",
+        "prlm: bm25: no records for 1 queries, which score 0",
+    ]
+
+
+def test_eval_retrieval_writes_a_record_per_query_and_retriever(prlm, workspace, tmp_path):
+    scores = tmp_path / "scores.jsonl"
+    written = prlm("eval", "--retrieval", "-w", workspace, "--per-query", scores)
+    printed = prlm("eval", "--retrieval", "-w", workspace, "--per-query", "-")
+
+    assert written.stderr.splitlines()[-1] == f"prlm: 12 records in {scores}"
+    assert scores.read_text() == printed.stdout
+    first, *_, last = printed.records
+    assert list(first) == ["query_id", "user_id", "retriever", "records", *MEASURES]
+    assert (last["retriever"], last["user_id"] == last["profile_user_id"]) == ("wrong user", False)
+
+
+def test_eval_retrieval_shows_no_users_text(prlm, workspace):
+    texts = [json.loads(line) for line in (workspace.parent / "tiny_corpus.jsonl").read_text().splitlines()]
+    outputs = [prlm("eval", "--retrieval", "-w", workspace, *more) for more in ([], ["--json"], ["--per-query", "-"])]
+
+    for row in texts:
+        for text in (row["text"], row.get("title") or row["target"]):
+            assert not any(text in stream for result in outputs for stream in (result.stdout, result.stderr))
+
+
+def test_eval_retrieval_changes_no_file(prlm, workspace):
+    before = contents(workspace)
+    prlm("eval", "--retrieval", "-w", workspace)
+
+    assert contents(workspace) == before
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--retrieval", "--metrics", "rougeL"], "--metrics does not go with --retrieval; leave one of the two out"),
+        (["--retrieval", "-k", "0"], "retrieval.k is 0: nothing is retrieved; ask for at least one record, -k 1"),
+        (["--retrieval", "--retriever", "none"], "retriever 'none' retrieves nothing; choose another with --retriever"),
+        (["--retrieval", "--split", "tests"], "no tests queries in the index; name a file of queries, or another"),
+        (["--retrieval", "-w", "nowhere"], "no index in nowhere; run `prlm index DATA` first"),
+        (["x.jsonl", "-k", "3", "--split", "dev"], "retrieval.k, --split given without --retrieval; generations hold"),
+    ],
+    ids=["metrics", "k", "none", "split", "no-index", "without"],
+)
+def test_eval_retrieval_refuses_in_one_line(prlm, workspace, arguments, message):
+    result = prlm("eval", "-w", workspace, *arguments)
+
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith(f"prlm: {message}")
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        ([RETRIEVED | {"text": None}], "{data}:1: field 'text'"),
+        ([RETRIEVED, {"user_id": "u1", "text": SECRET}], "{data}:2: no field 'query_id'"),
+        (
+            [RETRIEVED, RETRIEVED | {"retriever": "dense"}],
+            "query q1: records of retriever 'dense' after those of 'bm25'",
+        ),
+        ([RETRIEVED | {"target": None}], "none of 1 queries has a target"),
+        ([], "no queries to evaluate"),
+    ],
+    ids=["type", "document", "two-retrievers", "no-target", "empty"],
+)
+def test_eval_retrieval_refuses_records_in_one_line(prlm, workspace, write_jsonl, rows, message):
+    data = write_jsonl(rows, "retrieved.jsonl")
+
+    result = prlm("eval", "--retrieval", data, "-w", workspace)
+
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith("prlm: " + message.format(data=data))
+    assert SECRET not in result.stderr
