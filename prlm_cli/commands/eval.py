@@ -11,7 +11,7 @@ import typer
 
 from prlm_cli import ui
 from prlm_cli.commands import options
-from prlm_cli.commands.flags import Config, Layers, config_flags
+from prlm_cli.commands.flags import RETRIEVAL_FLAGS, Config, Layers, config_flags
 from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError, SettingsError
 
@@ -26,7 +26,7 @@ app = options.new_app()
 
 
 @app.command("eval")
-@config_flags(k="retrieval.k", retriever="retrieval.retriever", undated="retrieval.undated", seed="seed")
+@config_flags(**RETRIEVAL_FLAGS, seed="seed")
 def evaluate(
     layers: Layers,
     source: options.Input = None,

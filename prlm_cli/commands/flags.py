@@ -42,6 +42,24 @@ _LAYERS: dict[str, tuple[Any, Any]] = {
 }
 _LAYER_DEFAULTS: dict[str, Any] = {"preset": "default", "config_file": None, "assignments": []}
 
+RETRIEVAL_FLAGS = {
+    name: f"retrieval.{name}"
+    for name in (
+        "k",
+        "retriever",
+        "rerank",
+        "mmr",
+        "as_of",
+        "since",
+        "where",
+        "undated",
+        "dedupe",
+        "min_score",
+        "corpus",
+    )
+}
+"""The flags of commands that retrieve."""
+
 
 def config_flags(**flags: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator that gives a command flags for settings; the command takes one `config`, or the `layers` unresolved.
@@ -110,4 +128,4 @@ def _plain_type(annotation: Any) -> Any:
     return optional[0] if optional else annotation
 
 
-__all__ = ["Config", "config_flags"]
+__all__ = ["RETRIEVAL_FLAGS", "Config", "config_flags"]

@@ -8,26 +8,13 @@ import typer
 
 from prlm_cli import ui
 from prlm_cli.commands import options
-from prlm_cli.commands.flags import Config, config_flags
+from prlm_cli.commands.flags import RETRIEVAL_FLAGS, Config, config_flags
 
 app = options.new_app()
 
 
 @app.command()
-@config_flags(
-    k="retrieval.k",
-    retriever="retrieval.retriever",
-    rerank="retrieval.rerank",
-    mmr="retrieval.mmr",
-    as_of="retrieval.as_of",
-    since="retrieval.since",
-    where="retrieval.where",
-    undated="retrieval.undated",
-    dedupe="retrieval.dedupe",
-    min_score="retrieval.min_score",
-    corpus="retrieval.corpus",
-    seed="seed",
-)
+@config_flags(**RETRIEVAL_FLAGS, seed="seed")
 def retrieve(
     config: Config,
     queries: options.Input = None,

@@ -31,7 +31,7 @@ from prlm_cli.pipeline.retrieve import retrieve, swapped_profile
 WRONG_USER = "wrong user"
 _CONTROLS = ("recency", "random", WRONG_USER)  # the wrong user last: a query that is no good has raised by then
 # Settings that say which records a query may see hold for the controls too; the others say how records are ranked.
-_ELIGIBILITY = ("undated",)
+_ELIGIBILITY = ("undated", "as_of", "since", "where")
 _WINDOW = 1000  # queries in memory with their records
 _STAND_INS = 1000  # users of whom one is the wrong one; every query shuffles them all
 

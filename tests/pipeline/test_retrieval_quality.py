@@ -331,7 +331,18 @@ def test_settings_that_retrieve_nothing_are_refused_before_anything_is_read(valu
 
 
 def test_every_setting_is_one_of_eligibility_or_one_of_ranking_which_the_controls_do_without():
-    ranking = {"retriever", "k"}
+    ranking = {
+        "retriever",
+        "k",
+        "min_score",
+        "dedupe",
+        "mmr",
+        "rerank",
+        "candidates",
+        "corpus",
+        "encoder",
+        "cross_encoder",
+    }
 
     assert set(RetrievalSettings.model_fields) == ranking | set(module._ELIGIBILITY)
 
