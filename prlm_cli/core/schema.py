@@ -27,6 +27,7 @@ NUMBER_BITS = 24
 """A user has room for 2**24 documents, ever: a number is not used twice."""
 
 DEFAULT_LANGUAGE = "english"
+_NO_DATE = 2**62  # an instant that no date has
 _VECTORS = """
 CREATE TABLE vec(rid INTEGER NOT NULL, model TEXT NOT NULL, vector BLOB NOT NULL, PRIMARY KEY(rid, model))
                  WITHOUT ROWID;
@@ -131,7 +132,8 @@ def doc_crc(rid: int, doc_id: str, title: str | None, text: str, date: str | Non
 
 def term_crc(rid: int, until: int | None, fingerprint: bytes, hashes: bytes) -> int:
     """The CRC of a `term` row."""
-    return zlib.crc32(hashes, zlib.crc32(fingerprint, (rid ^ (until or 0)) & 0xFFFFFFFF))
+    facts = rid ^ (_NO_DATE if until is None else until)  # folded, so that no bit of it goes unseen
+    return zlib.crc32(hashes, zlib.crc32(fingerprint, (facts ^ facts >> 32) & 0xFFFFFFFF))
 
 
 def derived_of(

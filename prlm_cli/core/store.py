@@ -132,13 +132,16 @@ class Store:
             rows = self._db.execute(
                 "SELECT rid, until, fingerprint, hashes, crc FROM term WHERE rid >= ? AND rid < ?", _rids(uid)
             ).fetchall()
-            entries = [
-                Entry(rid, until, fingerprint, hashes)
-                for rid, until, fingerprint, hashes, crc in rows
-                if schema.term_crc(rid, until, fingerprint, hashes) == crc
-            ]
+            try:
+                entries = [
+                    Entry(rid, until, fingerprint, hashes)
+                    for rid, until, fingerprint, hashes, crc in rows
+                    if schema.term_crc(rid, until, fingerprint, hashes) == crc
+                ]
+            except TypeError as error:  # a value of another type
+                raise self._damaged() from error
             if len(entries) != documents:
-                raise StorageError(f"{self.path}: damaged rows", hint=_DAMAGED)
+                raise self._damaged()
             return History(user_id, entries, lambda: self._doc_ids(uid))
 
     def documents(self, user_id: str, doc_ids: Sequence[str] | None = None) -> list[Document]:
@@ -283,7 +286,7 @@ class Store:
         """Row ids and rows of `doc`, each held against its CRC."""
         for rid, doc_id, title, text, date, meta, crc in self._db.execute(f"{_SELECT_DOC} {where}", key):
             if schema.doc_crc(rid, doc_id, title, text, date, meta) != crc:
-                raise StorageError(f"{self.path}: damaged rows", hint=_DAMAGED)
+                raise self._damaged()
             yield rid, (doc_id, title, text, date, meta)
 
     def _erase_user(self, uid: int) -> Erased:
@@ -305,6 +308,9 @@ class Store:
         made = [(qid,) for qid, record in queries if _is_made_from(record, doc_id, text)]
         self._db.executemany("DELETE FROM query WHERE qid = ?", made)
         return Erased(1, len(made))
+
+    def _damaged(self) -> StorageError:
+        return StorageError(f"{self.path}: damaged rows", hint=_DAMAGED)
 
     @contextlib.contextmanager
     def _storage_errors(self) -> Iterator[None]:
