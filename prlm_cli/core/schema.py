@@ -6,7 +6,8 @@
     vec    its vectors, one for each encoder that was used
     query  a query as it came in
 
-`doc` and `term` rows carry a CRC, since SQLite's pages have none; `user.documents` says how many rows there should be.
+Rows of `user`, `doc` and `term` carry a CRC, since SQLite's pages have none; `user.documents` says how many rows there
+should be.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -35,7 +37,7 @@ CREATE TABLE vec(rid INTEGER NOT NULL, model TEXT NOT NULL, vector BLOB NOT NULL
 _TABLES = f"""
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE user(uid INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, n INTEGER NOT NULL DEFAULT 0,
-                  documents INTEGER NOT NULL DEFAULT 0);
+                  documents INTEGER NOT NULL DEFAULT 0, crc INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE doc(rid INTEGER PRIMARY KEY, uid INTEGER NOT NULL, doc_id TEXT NOT NULL, title TEXT, text TEXT NOT NULL,
                  date TEXT, meta TEXT, crc INTEGER NOT NULL DEFAULT 0);
 CREATE UNIQUE INDEX doc_key ON doc(uid, doc_id);
@@ -48,10 +50,25 @@ CREATE INDEX query_user ON query(uid);
 _FROM_1_TO_2 = f"""
 ALTER TABLE user ADD COLUMN documents INTEGER NOT NULL DEFAULT 0;
 UPDATE user SET documents = (SELECT count(*) FROM doc WHERE doc.uid = user.uid);
+ALTER TABLE user ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE doc ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE term ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
 {_VECTORS}INSERT INTO meta VALUES ('language', 'english');
 """
+
+
+class User(NamedTuple):
+    """A `user` row. `n` is the last row number that was used."""
+
+    uid: int
+    user_id: str
+    n: int
+    documents: int
+
+    @property
+    def crc(self) -> int:
+        """The CRC of the row; its `uid` is where the row lies."""
+        return zlib.crc32(f"{self.n}\x00{self.documents}\x00{self.user_id}".encode())
 
 
 def create(db: sqlite3.Connection, language: str) -> None:
@@ -89,6 +106,8 @@ def migrate(db: sqlite3.Connection) -> None:
         if _pragma(db, "user_version") == 1:
             _execute_all(db, _FROM_1_TO_2)
             _write_derived(db, DEFAULT_LANGUAGE)
+            for user in db.execute("SELECT uid, user_id, n, documents FROM user").fetchall():
+                keep_user(db, User(*user))
             db.execute(f"PRAGMA user_version={VERSION}")
 
 
@@ -123,6 +142,32 @@ class transaction:
             self._db.execute("COMMIT")
         elif self._db.in_transaction:  # a full disk has rolled it back already
             self._db.execute("ROLLBACK")
+
+
+def damaged() -> sqlite3.DatabaseError:
+    """What SQLite itself would raise for a damaged page."""
+    return sqlite3.DatabaseError("damaged rows")
+
+
+def find_user(db: sqlite3.Connection, user_id: str) -> User | None:
+    """The row of a user.
+
+    Raises:
+        sqlite3.DatabaseError: If the row that the index names is damaged, or somebody else's.
+    """
+    found = db.execute("SELECT uid, n, documents, crc FROM user WHERE user_id = ?", (user_id,)).fetchone()
+    if found is None:
+        return None
+    uid, n, documents, crc = found
+    user = User(uid, user_id, n, documents)
+    if user.crc != crc:
+        raise damaged()
+    return user
+
+
+def keep_user(db: sqlite3.Connection, user: User) -> None:
+    """Writes the counts of a user who is there."""
+    db.execute("UPDATE user SET n = ?, documents = ?, crc = ? WHERE uid = ?", (*user[2:], user.crc, user.uid))
 
 
 def doc_crc(rid: int, doc_id: str, title: str | None, text: str, date: str | None, meta: str | None) -> int:

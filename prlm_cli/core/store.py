@@ -125,12 +125,11 @@ class Store:
             StorageError: If a row is damaged or missing.
         """
         with self._storage_errors():
-            found = self._db.execute("SELECT uid, documents FROM user WHERE user_id = ?", (user_id,)).fetchone()
-            if found is None:
+            user = schema.find_user(self._db, user_id)
+            if user is None:
                 return History(user_id, [])
-            uid, documents = found
             rows = self._db.execute(
-                "SELECT rid, until, fingerprint, hashes, crc FROM term WHERE rid >= ? AND rid < ?", _rids(uid)
+                "SELECT rid, until, fingerprint, hashes, crc FROM term WHERE rid >= ? AND rid < ?", _rids(user.uid)
             ).fetchall()
             try:
                 entries = [
@@ -139,10 +138,10 @@ class Store:
                     if schema.term_crc(rid, until, fingerprint, hashes) == crc
                 ]
             except TypeError as error:  # a value of another type
-                raise self._damaged() from error
-            if len(entries) != documents:
-                raise self._damaged()
-            return History(user_id, entries, lambda: self._doc_ids(uid))
+                raise schema.damaged() from error
+            if len(entries) != user.documents:
+                raise schema.damaged()
+            return History(user_id, entries, lambda: self._doc_ids(user.uid))
 
     def documents(self, user_id: str, doc_ids: Sequence[str] | None = None) -> list[Document]:
         """Documents of one user: those of `doc_ids` in that order, or all in the order they came in."""
@@ -232,10 +231,10 @@ class Store:
         The bytes are overwritten; they leave the file's log with `truncate_log`.
         """
         with self._storage_errors(), schema.transaction(self._db):
-            uid = self._uid(user_id)
-            if uid is None:
+            user = schema.find_user(self._db, user_id)
+            if user is None:
                 return Erased(0, 0)
-            return self._erase_user(uid) if doc_id is None else self._erase_document(uid, doc_id)
+            return self._erase_user(user) if doc_id is None else self._erase_document(user, doc_id)
 
     def truncate_log(self) -> None:
         """Empties the write-ahead log, so that no byte of what was erased is left in it.
@@ -275,8 +274,8 @@ class Store:
             self._db.execute(f"PRAGMA {pragma}")
 
     def _uid(self, user_id: str) -> int | None:
-        row = self._db.execute("SELECT uid FROM user WHERE user_id = ?", (user_id,)).fetchone()
-        return row[0] if row else None
+        user = schema.find_user(self._db, user_id)
+        return user.uid if user else None
 
     def _doc_ids(self, uid: int) -> dict[int, str]:
         with self._storage_errors():
@@ -286,31 +285,29 @@ class Store:
         """Row ids and rows of `doc`, each held against its CRC."""
         for rid, doc_id, title, text, date, meta, crc in self._db.execute(f"{_SELECT_DOC} {where}", key):
             if schema.doc_crc(rid, doc_id, title, text, date, meta) != crc:
-                raise self._damaged()
+                raise schema.damaged()
             yield rid, (doc_id, title, text, date, meta)
 
-    def _erase_user(self, uid: int) -> Erased:
-        rids = _rids(uid)
+    def _erase_user(self, user: schema.User) -> Erased:
+        rids = _rids(user.uid)
         for table in ("doc", "term", "vec"):
             self._db.execute(f"DELETE FROM {table} WHERE rid >= ? AND rid < ?", rids)
-        documents = self._db.execute("DELETE FROM user WHERE uid = ? RETURNING documents", (uid,)).fetchone()[0]
-        return Erased(documents, self._db.execute("DELETE FROM query WHERE uid = ?", (uid,)).rowcount)
+        self._db.execute("DELETE FROM user WHERE uid = ?", (user.uid,))
+        return Erased(user.documents, self._db.execute("DELETE FROM query WHERE uid = ?", (user.uid,)).rowcount)
 
-    def _erase_document(self, uid: int, doc_id: str) -> Erased:
-        found = self._db.execute("SELECT rid, text FROM doc WHERE uid = ? AND doc_id = ?", (uid, doc_id)).fetchone()
+    def _erase_document(self, user: schema.User, doc_id: str) -> Erased:
+        key = (user.uid, doc_id)
+        found = self._db.execute("SELECT rid, text FROM doc WHERE uid = ? AND doc_id = ?", key).fetchone()
         if not found:
             return Erased(0, 0)
         rid, text = found
         for table in ("doc", "term", "vec"):
             self._db.execute(f"DELETE FROM {table} WHERE rid = ?", (rid,))
-        self._db.execute("UPDATE user SET documents = documents - 1 WHERE uid = ?", (uid,))
-        queries = self._db.execute("SELECT qid, record FROM query WHERE uid = ?", (uid,)).fetchall()
+        schema.keep_user(self._db, user._replace(documents=user.documents - 1))
+        queries = self._db.execute("SELECT qid, record FROM query WHERE uid = ?", (user.uid,)).fetchall()
         made = [(qid,) for qid, record in queries if _is_made_from(record, doc_id, text)]
         self._db.executemany("DELETE FROM query WHERE qid = ?", made)
         return Erased(1, len(made))
-
-    def _damaged(self) -> StorageError:
-        return StorageError(f"{self.path}: damaged rows", hint=_DAMAGED)
 
     @contextlib.contextmanager
     def _storage_errors(self) -> Iterator[None]:

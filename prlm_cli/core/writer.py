@@ -55,7 +55,7 @@ def put_documents(db: sqlite3.Connection, tokenizer: Tokenizer, documents: Itera
 
 def put_query(db: sqlite3.Connection, query: Query) -> Counts:
     """Adds or updates a query."""
-    uid = user_row(db, query.user_id)[0]
+    uid = user_row(db, query.user_id).uid
     record = encode(query)
     stored = db.execute("SELECT qid, record FROM query WHERE query_id = ?", (query.query_id,)).fetchone()
     if stored and stored[1] == record:
@@ -68,14 +68,14 @@ def put_query(db: sqlite3.Connection, query: Query) -> Counts:
     return Counts(updated=1) if stored else Counts(added=1)
 
 
-def user_row(db: sqlite3.Connection, user_id: str) -> tuple[int, int, int]:
-    """A user's `uid`, next row number and number of documents; a new user's, if there was none."""
-    found = db.execute("SELECT uid, n, documents FROM user WHERE user_id = ?", (user_id,)).fetchone()
+def user_row(db: sqlite3.Connection, user_id: str) -> schema.User:
+    """A user's row; a new one, if there was none."""
+    found = schema.find_user(db, user_id)
     if found is None:
-        db.execute("INSERT INTO user(user_id) VALUES (?)", (user_id,))
-        return user_row(db, user_id)
-    uid, n, documents = found
-    return uid, n, documents
+        crc = schema.User(0, user_id, 0, 0).crc
+        uid = db.execute("INSERT INTO user(user_id, crc) VALUES (?, ?) RETURNING uid", (user_id, crc)).fetchone()[0]
+        return schema.User(uid, user_id, 0, 0)
+    return found
 
 
 def encode(value: Any) -> str | None:
@@ -90,18 +90,18 @@ def _row(document: Document) -> _Row:
 
 
 def _put_user(db: sqlite3.Connection, tokenizer: Tokenizer, user_id: str, rows: dict[str, _Row]) -> Counts:
-    uid, n, documents = user_row(db, user_id)
-    stored = _stored(db, uid, rows) if documents else {}
-    new, changed = [], []
+    user = user_row(db, user_id)
+    stored = _stored(db, user.uid, rows) if user.documents else {}
+    new, changed, n = [], [], user.n
     for doc_id, row in rows.items():
         if doc_id not in stored:
             n += 1
-            new.append((uid << schema.NUMBER_BITS | n, row))
+            new.append((user.uid << schema.NUMBER_BITS | n, row))
         elif stored[doc_id][1:] != row[:5]:
             changed.append((stored[doc_id][0], row))
-    _write(db, tokenizer, uid, new, changed)
+    _write(db, tokenizer, user.uid, new, changed)
     if new:
-        db.execute("UPDATE user SET n = ?, documents = ? WHERE uid = ?", (n, documents + len(new), uid))
+        schema.keep_user(db, user._replace(n=n, documents=user.documents + len(new)))
     return Counts(added=len(new), updated=len(changed), unchanged=len(rows) - len(new) - len(changed))
 
 

@@ -43,3 +43,35 @@ def test_a_value_of_another_type_is_a_damaged_row(path, column, value):
 
     with Store(path) as store, pytest.raises(StorageError, match="damaged rows; index the data into a new workspace"):
         store.history("u")
+
+
+@pytest.mark.parametrize("column", ["n", "documents"])
+def test_a_user_whose_counts_are_damaged_is_neither_read_nor_written(path, column):
+    with Store(path, create=True) as store:
+        store.add_documents([Document(user_id="u", doc_id="d", text="parsing trees")])
+    _change(path, (f"UPDATE user SET {column} = {column} + ?", (2,)))
+
+    with Store(path, create=True) as store:
+        for ask in (
+            lambda: store.history("u"),
+            lambda: store.documents("u"),
+            lambda: store.has_user("u"),
+            lambda: store.add_documents([Document(user_id="u", doc_id="e", text="speech")]),
+        ):
+            with pytest.raises(StorageError, match="damaged rows"):
+                ask()
+
+
+def test_a_damaged_index_of_users_never_gives_somebody_elses_documents(path):
+    with Store(path, create=True) as store:
+        store.add_documents(Document(user_id=user_id, doc_id="d", text=user_id) for user_id in ("ann", "bob", "cem"))
+        store.settle()
+    content = path.read_bytes()
+    assert content.count(b"bob\x02") == 1  # bob is the second user: only the index says so beside his name
+    path.write_bytes(content.replace(b"bob\x02", b"bob\x03"))
+
+    with Store(path) as store:
+        for ask in (store.history, store.documents, store.has_user, store.meta):
+            with pytest.raises(StorageError, match="damaged rows"):
+                ask("bob")
+        assert [document.text for document in store.documents("cem")] == ["cem"]
