@@ -46,6 +46,9 @@ class Store:
         StorageError: If the file is not a store of this version, is corrupt or locked.
     """
 
+    _snapshots = 0  # blocks that go on
+    _holds_state = False
+
     def __init__(self, path: Path, *, create: bool = False, language: str | None = None) -> None:
         self.path = path
         if not create and not path.exists():
@@ -83,17 +86,15 @@ class Store:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """A block in which all reads see the state of its beginning; within another it is a part of that."""
-        if self._db.in_transaction:
-            yield
-            return
-        with self._storage_errors():
-            self._db.execute("BEGIN")
+        """A block in which all reads see the state of its beginning.
+
+        Blocks may be nested, or overlap where generators take turns: the state is let go when the last one ends.
+        """
+        self._enter_snapshot()
         try:
             yield
         finally:
-            with contextlib.suppress(sqlite3.ProgrammingError):  # the store was closed meanwhile
-                self._db.execute("COMMIT")
+            self._leave_snapshot()
 
     def add_documents(self, documents: Iterable[Document]) -> Counts:
         """Adds or updates documents in one transaction; one that is stored as it is costs no write."""
@@ -124,7 +125,7 @@ class Store:
         Raises:
             StorageError: If a row is damaged or missing.
         """
-        with self._storage_errors():
+        with self._storage_errors(), self.snapshot():
             user = schema.find_user(self._db, user_id)
             if user is None:
                 return History(user_id, [])
@@ -145,7 +146,7 @@ class Store:
 
     def documents(self, user_id: str, doc_ids: Sequence[str] | None = None) -> list[Document]:
         """Documents of one user: those of `doc_ids` in that order, or all in the order they came in."""
-        with self._storage_errors():
+        with self._storage_errors(), self.snapshot():
             uid = self._uid(user_id)
             where = "WHERE uid = ? ORDER BY rid" if doc_ids is None else "WHERE uid = ? AND doc_id = ?"
             keys: list[tuple[Any, ...]]
@@ -272,6 +273,22 @@ class Store:
         pragmas = ("secure_delete=ON", "synchronous=NORMAL", f"cache_size=-{_CACHE_KB}", f"query_only={not create}")
         for pragma in pragmas:
             self._db.execute(f"PRAGMA {pragma}")
+
+    def _enter_snapshot(self) -> None:
+        with self._storage_errors():
+            if not self._snapshots and not self._db.in_transaction:  # a write sees its own state
+                self._db.execute("BEGIN")
+                self._holds_state = True
+                self._db.execute("SELECT 1 FROM meta LIMIT 1").fetchone()  # BEGIN alone holds nothing yet
+        self._snapshots += 1
+
+    def _leave_snapshot(self) -> None:
+        self._snapshots -= 1
+        if self._holds_state and not self._snapshots:
+            self._holds_state = False
+            with contextlib.suppress(sqlite3.ProgrammingError):  # the store was closed meanwhile
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")  # COMMIT fails after an error
 
     def _uid(self, user_id: str) -> int | None:
         user = schema.find_user(self._db, user_id)
