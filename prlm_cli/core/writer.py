@@ -106,9 +106,11 @@ def _put_user(db: sqlite3.Connection, tokenizer: Tokenizer, user_id: str, rows: 
 
 
 def _stored(db: sqlite3.Connection, uid: int, doc_ids: Iterable[str]) -> dict[str, tuple[Any, ...]]:
-    select = "SELECT rid, doc_id, title, text, date, meta FROM doc WHERE uid = ? AND doc_id = ?"
-    found = (db.execute(select, (uid, doc_id)).fetchone() for doc_id in doc_ids)
-    return {row[1]: row for row in found if row}
+    select = "SELECT rid, doc_id, title, text, date, meta, crc FROM doc WHERE uid = ? AND doc_id = ?"
+    found = [row for doc_id in doc_ids if (row := db.execute(select, (uid, doc_id)).fetchone())]
+    if any(schema.doc_crc(*row[:6]) != row[6] for row in found):
+        raise schema.damaged()
+    return {row[1]: row[:6] for row in found}
 
 
 def _write(
