@@ -5,7 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from operator import itemgetter
 from typing import Any, NamedTuple
+
+_BY_DATE = itemgetter(1, 0)
 
 
 class Entry(NamedTuple):
@@ -39,7 +42,9 @@ class History:
         self, user_id: str, entries: Sequence[Entry], read_doc_ids: Callable[[], dict[int, str]] = dict
     ) -> None:
         self.user_id = user_id
-        self.entries = sorted(entries, key=_age)
+        undated = [entry for entry in entries if entry.until is None]
+        dated = [entry for entry in entries if entry.until is not None] if undated else entries
+        self.entries = [*sorted(undated), *sorted(dated, key=_BY_DATE)]
         self.derived: dict[str, Any] = {}
         """What retrievers make of the entries once, by a name of theirs; it goes with the history."""
         self._read_doc_ids = read_doc_ids
@@ -80,7 +85,3 @@ class History:
         for position, entry in enumerate(self.entries):
             found.setdefault(entry.fingerprint, []).append(position)
         return found
-
-
-def _age(entry: Entry) -> tuple[bool, int, int]:
-    return (entry.until is not None, entry.until or 0, entry.rid)

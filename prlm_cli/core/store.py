@@ -22,6 +22,8 @@ from prlm_cli.core.writer import Counts
 
 _LOCK_TIMEOUT = 10.0  # seconds to wait for another connection
 _CACHE_KB = 65536
+_MANY_ROWS = 500  # asked for at once; SQLite has a limit
+_SELECT_DOC = "SELECT rid, doc_id, title, text, date, meta, crc FROM doc"
 _DAMAGED = "index the data into a new workspace"
 
 
@@ -131,7 +133,11 @@ class Store:
             rows = self._db.execute(
                 "SELECT rid, until, fingerprint, hashes, crc FROM term WHERE rid >= ? AND rid < ?", _rids(uid)
             ).fetchall()
-            entries = [Entry(*row[:4]) for row in rows if schema.term_crc(*row[:4]) == row[4]]
+            entries = [
+                Entry(rid, until, fingerprint, hashes)
+                for rid, until, fingerprint, hashes, crc in rows
+                if schema.term_crc(rid, until, fingerprint, hashes) == crc
+            ]
             if len(entries) != documents:
                 raise StorageError(f"{self.path}: damaged rows", hint=_DAMAGED)
             return History(user_id, entries, lambda: self._doc_ids(uid))
@@ -143,16 +149,16 @@ class Store:
             where = "WHERE uid = ? ORDER BY rid" if doc_ids is None else "WHERE uid = ? AND doc_id = ?"
             keys: list[tuple[Any, ...]]
             keys = [(uid,)] if doc_ids is None else [(uid, doc_id) for doc_id in doc_ids]
-            return [document for key in keys for document in self._read_documents(user_id, where, key)]
+            return [_document(user_id, row) for key in keys for _, row in self._rows(where, key)]
 
     def documents_at(self, user_id: str, rids: Sequence[int]) -> list[Document]:
         """The documents of one user in these rows, in their order; a row of anybody else is not found."""
         with self._storage_errors():
             uid = self._uid(user_id)
-            keys = [(rid, uid) for rid in rids]
-            return [
-                document for key in keys for document in self._read_documents(user_id, "WHERE rid = ? AND uid = ?", key)
-            ]
+            found: dict[int, tuple[Any, ...]] = {}
+            for some in (rids[n : n + _MANY_ROWS] for n in range(0, len(rids), _MANY_ROWS)):
+                found |= self._rows(f"WHERE rid IN ({','.join('?' * len(some))}) AND uid = ?", (*some, uid))
+            return [_document(user_id, found[rid]) for rid in rids if rid in found]
 
     def meta(self, user_id: str) -> dict[int, dict[str, Any]]:
         """The `meta` of those documents of one user that have one, by row."""
@@ -275,13 +281,12 @@ class Store:
         with self._storage_errors():
             return dict(self._db.execute("SELECT rid, doc_id FROM doc WHERE uid = ?", (uid,)).fetchall())
 
-    def _read_documents(self, user_id: str, where: str, key: tuple[int | str | None, ...]) -> Iterator[Document]:
-        for rid, *row, crc in self._db.execute(
-            f"SELECT rid, doc_id, title, text, date, meta, crc FROM doc {where}", key
-        ):
-            if schema.doc_crc(rid, *row) != crc:
+    def _rows(self, where: str, key: Sequence[int | str | None]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Row ids and rows of `doc`, each held against its CRC."""
+        for rid, doc_id, title, text, date, meta, crc in self._db.execute(f"{_SELECT_DOC} {where}", key):
+            if schema.doc_crc(rid, doc_id, title, text, date, meta) != crc:
                 raise StorageError(f"{self.path}: damaged rows", hint=_DAMAGED)
-            yield _document(user_id, row)
+            yield rid, (doc_id, title, text, date, meta)
 
     def _erase_user(self, uid: int) -> Erased:
         rids = _rids(uid)

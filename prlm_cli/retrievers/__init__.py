@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
-from prlm_cli.core.history import Entry, History
+from prlm_cli.core.history import History
 from prlm_cli.core.records import Query
 from prlm_cli.core.registry import Registry
 from prlm_cli.core.settings import RetrievalSettings
@@ -37,33 +37,30 @@ class RetrieverType(Protocol):
         ...
 
 
-def best(scored: Iterable[tuple[int, float]], history: History, k: int) -> list[Ranked]:
-    """The k best scores, best first; equal ones newest first, then by `doc_id`.
+def best(scored: Iterable[tuple[float, int]], history: History, k: int) -> list[Ranked]:
+    """The k best scores, k at least 1, best first; equal ones newest first, then by `doc_id`.
 
     Args:
-        scored: Position and score of each candidate, in any order.
+        scored: Score and position of each candidate, in any order.
         history: What the positions are in.
         k: How many to give.
     """
-    ranked = sorted(scored, key=_by_score_and_age)
-    if len(ranked) > k:
-        last = ranked[k - 1][1] if k else float("inf")
-        ranked = ranked[: next((n for n in range(k, len(ranked)) if ranked[n][1] < last), len(ranked))]
-    if any(_are_tied(one, two, history) for one, two in pairwise(ranked)):  # only then are the ids worth reading
-        ranked.sort(key=lambda pair: (-pair[1], *_newest_first(history.entries[pair[0]]), history.doc_ids[pair[0]]))
-    return [Ranked(position, score) for position, score in ranked[:k]]
+    ranked = sorted(scored, reverse=True)  # positions are in the order of the dates
+    end = min(k, len(ranked))
+    while end < len(ranked) and _are_tied(ranked[end - 1], ranked[end], history):
+        end += 1
+    if any(_are_tied(one, two, history) for one, two in pairwise(ranked[:end])):  # only then are the ids worth reading
+        ids, entries = history.doc_ids, history.entries
+        dates = {
+            position: (entries[position].until is not None, entries[position].until) for _, position in ranked[:end]
+        }
+        ranked[:end] = sorted(ranked[:end], key=lambda pair: ids[pair[1]])
+        ranked[:end] = sorted(ranked[:end], key=lambda pair: (pair[0], *dates[pair[1]]), reverse=True)
+    return [Ranked(position, score) for score, position in ranked[:k]]
 
 
-def _by_score_and_age(pair: tuple[int, float]) -> tuple[float, int]:
-    return (-pair[1], -pair[0])  # positions are in the order of the dates
-
-
-def _are_tied(one: tuple[int, float], two: tuple[int, float], history: History) -> bool:
-    return one[1] == two[1] and history.entries[one[0]].until == history.entries[two[0]].until
-
-
-def _newest_first(entry: Entry) -> tuple[bool, int]:
-    return (entry.until is None, -(entry.until or 0))
+def _are_tied(one: tuple[float, int], two: tuple[float, int], history: History) -> bool:
+    return one[0] == two[0] and history.entries[one[1]].until == history.entries[two[1]].until
 
 
 RETRIEVERS: Registry[RetrieverType] = Registry(

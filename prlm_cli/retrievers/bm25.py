@@ -43,7 +43,7 @@ class BM25:
             from prlm_cli.retrievers import bm25_arrays
 
             return best(bm25_arrays.candidates(wanted, history, seen, k), history, k)
-        return best(zip(seen, scores(wanted, history, seen), strict=True), history, k)
+        return best(zip(scores(wanted, history, seen), seen, strict=True), history, k)
 
     def _is_worth_arrays(self, history: History) -> bool:
         self._looped_terms += history.size

@@ -7,6 +7,7 @@ postings, once.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from prlm_cli.retrievers.eligible import Eligible
 _LOW_BITS = 2**16
 _SCANS = 10  # queries before postings pay
 _LONG = 1000  # documents
+_FEW = 256  # documents that are sorted sooner than cut
 
 
 class _Matches(NamedTuple):
@@ -33,20 +35,23 @@ class _Matches(NamedTuple):
         return _Matches(*(column[keep] for column in self))
 
 
-def candidates(wanted: Counter[int], history: History, seen: Eligible, k: int) -> list[tuple[int, float]]:
-    """Position and score of the best k of the documents seen, k at least 1, and of all that tie with the k-th.
+def candidates(wanted: Counter[int], history: History, seen: Eligible, k: int) -> list[tuple[float, int]]:
+    """Score and position of the documents seen; of many only the best k and those that tie with the k-th.
 
     Args:
         wanted: The query's term hashes and how often each stands there.
         history: The user's documents.
         seen: Those that count.
-        k: How many are wanted.
+        k: How many are wanted, at least 1.
     """
     arrays = history.derived.get("bm25")
     if arrays is None:
         arrays = history.derived["bm25"] = _Arrays(history)
-    found = arrays.scores(wanted, seen)
-    return _best(found, history, seen, k)
+    scores = arrays.scores(wanted, seen)
+    if len(scores) <= max(k, _FEW):
+        pairs = zip(scores.tolist(), seen.span, strict=True)
+        return [pair for pair in pairs if pair[1] not in seen.hidden] if seen.hidden else list(pairs)
+    return _cut(scores, history, seen, k)
 
 
 class _Arrays:
@@ -72,13 +77,12 @@ class _Arrays:
             matches = matches.where(shown[matches.documents - first])
         scores: NDArray[Any] = np.zeros(n)
         if len(matches.terms):
-            found = np.bincount(matches.terms, minlength=len(ordered)).tolist()
-            total = int(self._starts[seen.span.stop] - self._starts[first]) - int(self._lengths[hidden].sum())
-            weights = [
-                wanted[term] * idf(len(seen), df) if df else 0.0 for term, df in zip(ordered, found, strict=True)
-            ]
+            total = int(self._starts[seen.span.stop] - self._starts[first])
+            if hidden:
+                total -= int(self._lengths[hidden].sum())
+            weights = _weights(wanted, ordered, matches.terms, len(seen))
             norms = length_norm(self._lengths[matches.documents], total / len(seen))
-            parts = np.array(weights)[matches.terms] * matches.counts / (matches.counts + norms)
+            parts = weights[matches.terms] * matches.counts / (matches.counts + norms)
             scores = np.bincount(matches.documents - first, parts, n)
         if hidden:
             scores[~shown] = -np.inf
@@ -135,14 +139,21 @@ def _runs(documents: NDArray[Any], terms: NDArray[Any]) -> _Matches:
     return _Matches(documents[firsts], terms[firsts], ends - firsts)
 
 
-def _best(scores: NDArray[np.float64], history: History, seen: Eligible, k: int) -> list[tuple[int, float]]:
-    if len(seen) <= k:
-        chosen = np.array(list(seen), dtype=np.int64) - seen.span.start
+def _weights(wanted: Counter[int], ordered: Sequence[int], matched: NDArray[Any], n: int) -> NDArray[np.float64]:
+    """`bm25.term_weights` of the terms in their order, from the places of those that matched: (T,)."""
+    found = np.bincount(matched, minlength=len(ordered)).tolist()
+    idfs = {df: idf(n, df) for df in set(found)}
+    return np.array([wanted[term] * idfs[df] for term, df in zip(ordered, found, strict=True)])
+
+
+def _cut(scores: NDArray[np.float64], history: History, seen: Eligible, k: int) -> list[tuple[float, int]]:
+    last = np.partition(scores, -k)[-k]  # -inf where fewer than k are seen
+    above, tied = (scores > last).nonzero()[0], (scores == last).nonzero()[0]
+    if last == -np.inf:
+        chosen = above
     else:
-        last = np.partition(scores, -k)[-k]
-        above, tied = np.flatnonzero(scores > last), np.flatnonzero(scores == last)
         chosen = np.concatenate((above, tied[_newest(tied + seen.span.start, history, k - len(above)) :]))
-    return list(zip((chosen + seen.span.start).tolist(), scores[chosen].tolist(), strict=True))
+    return list(zip(scores[chosen].tolist(), (chosen + seen.span.start).tolist(), strict=True))
 
 
 def _newest(positions: NDArray[np.int64], history: History, count: int) -> int:

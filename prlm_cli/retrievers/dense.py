@@ -41,7 +41,7 @@ class Dense:
             history.derived[self._encoder.fingerprint] = vectors
         asked = self._encoder.encode([query.text])[0]  # (D,)
         scores = vectors[positions].astype(np.float32) @ asked  # (N,)
-        return best(zip(positions, scores.astype(float).tolist(), strict=True), history, k)
+        return best(zip(scores.astype(float).tolist(), positions, strict=True), history, k)
 
     @cached_property
     def _encoder(self) -> Encoder:

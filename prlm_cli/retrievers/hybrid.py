@@ -25,4 +25,4 @@ class Hybrid:
         """The best k, best first."""
         rankings = [part(query, history, seen, max(k, _DEPTH)) for part in self._parts]
         fused = fuse([[position for position, _ in ranking] for ranking in rankings])
-        return best(fused.items(), history, k)
+        return best(((score, position) for position, score in fused.items()), history, k)

@@ -29,7 +29,7 @@ class Variant:
         places = {term: place for place, term in enumerate({term for document in documents for term in document})}
         asked = [places[term] for term in self._tokenizer.terms(query.text) if term in places]
         scores = self._scores([[places[term] for term in document] for document in documents], places, asked)
-        return best(zip(seen, scores, strict=True), history, k)
+        return best(zip(scores, seen, strict=True), history, k)
 
     def _scores(self, documents: list[list[int]], places: dict[int, int], asked: list[int]) -> list[float]:
         if not asked:

@@ -99,7 +99,7 @@ def test_arrays_give_the_same_to_the_bit_before_and_after_postings_are_made(data
         if with_postings:
             patch.setattr(bm25_arrays, "_SCANS", 0)
             patch.setattr(bm25_arrays, "_LONG", 0)
-        found = dict(bm25_arrays.candidates(wanted, past, seen, k))
+        found = {n: score for score, n in bm25_arrays.candidates(wanted, past, seen, k)}
 
     assert all(expected[position] == score for position, score in found.items())
     assert sorted(found.values(), reverse=True)[:k] == sorted(expected.values(), reverse=True)[:k]
