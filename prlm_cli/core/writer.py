@@ -6,7 +6,7 @@ Runs inside a transaction of its caller.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -50,7 +50,50 @@ def put_documents(db: sqlite3.Connection, tokenizer: Tokenizer, documents: Itera
         if earlier := rows.get(document.doc_id):
             repeats += Counts(unchanged=1) if earlier == row else Counts(updated=1)
         rows[document.doc_id] = row
-    return sum((_put_user(db, tokenizer, user_id, rows) for user_id, rows in by_user.items()), repeats)
+    block = _Block()
+    for user_id, rows in by_user.items():
+        block.compare(db, user_id, rows)
+    block.write(db, tokenizer)
+    return repeats + Counts(len(block.new), len(block.changed), block.unchanged)
+
+
+class _Block:
+    """What of a block is new and what has changed, by row id: whose it is, and the row."""
+
+    def __init__(self) -> None:
+        self.new: dict[int, _Row] = {}
+        self.changed: dict[int, _Row] = {}
+        self.unchanged = 0
+        self._users: list[tuple[int, int, int]] = []  # next number, documents, uid
+
+    def compare(self, db: sqlite3.Connection, user_id: str, rows: dict[str, _Row]) -> None:
+        """Holds one user's rows against what is stored."""
+        uid, n, documents = user_row(db, user_id)
+        stored = _stored(db, uid, rows) if documents else {}
+        for doc_id, row in rows.items():
+            if doc_id not in stored:
+                n += 1
+                documents += 1
+                self.new[uid << schema.NUMBER_BITS | n] = row
+            elif stored[doc_id][1:] != row[:5]:
+                self.changed[stored[doc_id][0]] = row
+            else:
+                self.unchanged += 1
+        self._users.append((n, documents, uid))
+
+    def write(self, db: sqlite3.Connection, tokenizer: Tokenizer) -> None:
+        """Writes what differs, in the order of the rows."""
+        rows = sorted((self.new | self.changed).items())
+        db.executemany("UPDATE user SET n = ?, documents = ? WHERE uid = ?", self._users if self.new else ())
+        db.executemany(
+            "INSERT OR REPLACE INTO doc VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            ((rid, rid >> schema.NUMBER_BITS, *row[:5], schema.doc_crc(rid, *row[:5])) for rid, row in rows),
+        )
+        db.executemany(
+            "INSERT OR REPLACE INTO term VALUES (?, ?, ?, ?, ?)",
+            (schema.derived_of(rid, row.title, row.text, row.stated, tokenizer) for rid, row in rows),
+        )
+        db.executemany("DELETE FROM vec WHERE rid = ?", ((rid,) for rid in self.changed))
 
 
 def put_query(db: sqlite3.Connection, query: Query) -> Counts:
@@ -72,8 +115,7 @@ def user_row(db: sqlite3.Connection, user_id: str) -> tuple[int, int, int]:
     """A user's `uid`, next row number and number of documents; a new user's, if there was none."""
     found = db.execute("SELECT uid, n, documents FROM user WHERE user_id = ?", (user_id,)).fetchone()
     if found is None:
-        db.execute("INSERT INTO user(user_id) VALUES (?)", (user_id,))
-        return user_row(db, user_id)
+        found = db.execute("INSERT INTO user(user_id) VALUES (?) RETURNING uid, n, documents", (user_id,)).fetchone()
     uid, n, documents = found
     return uid, n, documents
 
@@ -89,37 +131,7 @@ def _row(document: Document) -> _Row:
     return _Row(document.doc_id, document.title, document.text, encode(date), meta, date)
 
 
-def _put_user(db: sqlite3.Connection, tokenizer: Tokenizer, user_id: str, rows: dict[str, _Row]) -> Counts:
-    uid, n, documents = user_row(db, user_id)
-    stored = _stored(db, uid, rows) if documents else {}
-    new, changed = [], []
-    for doc_id, row in rows.items():
-        if doc_id not in stored:
-            n += 1
-            new.append((uid << schema.NUMBER_BITS | n, row))
-        elif stored[doc_id][1:] != row[:5]:
-            changed.append((stored[doc_id][0], row))
-    _write(db, tokenizer, uid, new, changed)
-    if new:
-        db.execute("UPDATE user SET n = ?, documents = ? WHERE uid = ?", (n, documents + len(new), uid))
-    return Counts(added=len(new), updated=len(changed), unchanged=len(rows) - len(new) - len(changed))
-
-
 def _stored(db: sqlite3.Connection, uid: int, doc_ids: Iterable[str]) -> dict[str, tuple[Any, ...]]:
     select = "SELECT rid, doc_id, title, text, date, meta FROM doc WHERE uid = ? AND doc_id = ?"
     found = (db.execute(select, (uid, doc_id)).fetchone() for doc_id in doc_ids)
     return {row[1]: row for row in found if row}
-
-
-def _write(
-    db: sqlite3.Connection,
-    tokenizer: Tokenizer,
-    uid: int,
-    new: Sequence[tuple[int, _Row]],
-    changed: Sequence[tuple[int, _Row]],
-) -> None:
-    docs = [(rid, uid, *row[:5], schema.doc_crc(rid, *row[:5])) for rid, row in (*new, *changed)]
-    terms = [schema.derived_of(rid, row.title, row.text, row.stated, tokenizer) for rid, row in (*new, *changed)]
-    db.executemany("INSERT OR REPLACE INTO doc VALUES (?, ?, ?, ?, ?, ?, ?, ?)", docs)
-    db.executemany("INSERT OR REPLACE INTO term VALUES (?, ?, ?, ?, ?)", terms)
-    db.executemany("DELETE FROM vec WHERE rid = ?", [(rid,) for rid, _ in changed])
