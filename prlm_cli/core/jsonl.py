@@ -37,7 +37,7 @@ OnFault = Callable[[DataError, Any], None]
 """What to do about a fault instead of raising it; the second argument is what was rejected, a line or its fields."""
 
 
-class _PlainDocument(Document, forbid_unknown_fields=True, kw_only=True, frozen=True, omit_defaults=True):
+class _PlainDocument(Document, forbid_unknown_fields=True, kw_only=True, frozen=True, omit_defaults=True, gc=False):
     """What most lines are."""
 
 

@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from prlm_cli.core import terms
 from prlm_cli.core.dates import parse_period
 from prlm_cli.core.errors import StorageError
+from prlm_cli.core.records import Date
 
 APPLICATION_ID = 0x70726C6D  # "prlm"
 VERSION = 2
@@ -134,14 +137,24 @@ def term_crc(rid: int, until: int | None, fingerprint: bytes, hashes: bytes) -> 
     return zlib.crc32(hashes, zlib.crc32(fingerprint, (rid ^ (until or 0)) & 0xFFFFFFFF))
 
 
-def derived_of(
-    rid: int, title: str | None, text: str, date: str | int | float | None, tokenizer: terms.Tokenizer
-) -> tuple[int, int | None, bytes, bytes, int]:
-    """The `term` row of a document."""
-    until = None if date is None else parse_period(date).end
-    fingerprint = terms.fingerprint_of(text)
-    hashes = tokenizer.terms(f"{title or ''}\n{text}").tobytes()
-    return (rid, until, fingerprint, hashes, term_crc(rid, until, fingerprint, hashes))
+class Source(NamedTuple):
+    """What a `term` row is made from."""
+
+    rid: int
+    title: str | None
+    text: str
+    date: Date | None
+
+
+def derived(
+    sources: Sequence[Source], tokenizer: terms.Tokenizer
+) -> Iterator[tuple[int, int | None, bytes, bytes, int]]:
+    """The `term` rows of documents."""
+    texts = [f"{source.title}\n{source.text}" if source.title else source.text for source in sources]
+    for (rid, _, text, date), hashes in zip(sources, tokenizer.packed_terms(texts), strict=True):
+        until = None if date is None else parse_period(date).end
+        fingerprint = terms.fingerprint_of(text)
+        yield rid, until, fingerprint, hashes, term_crc(rid, until, fingerprint, hashes)
 
 
 def _write_derived(db: sqlite3.Connection, language: str) -> int:
@@ -150,13 +163,16 @@ def _write_derived(db: sqlite3.Connection, language: str) -> int:
     count, last = 0, -1
     select = "SELECT rid, doc_id, title, text, date, meta FROM doc WHERE rid > ? ORDER BY rid LIMIT 1000"
     while rows := db.execute(select, (last,)).fetchall():
-        for rid, *row in rows:
-            _, title, text, date, _ = row
-            derived = derived_of(rid, title, text, None if date is None else msgspec.json.decode(date), tokenizer)
-            db.execute("INSERT OR REPLACE INTO term VALUES (?, ?, ?, ?, ?)", derived)
-            db.execute("UPDATE doc SET crc = ? WHERE rid = ?", (doc_crc(rid, *row), rid))
+        sources = [Source(rid, title, text, _decode(date)) for rid, _, title, text, date, _ in rows]
+        db.executemany("INSERT OR REPLACE INTO term VALUES (?, ?, ?, ?, ?)", derived(sources, tokenizer))
+        db.executemany("UPDATE doc SET crc = ? WHERE rid = ?", [(doc_crc(*row), row[0]) for row in rows])
         count, last = count + len(rows), rows[-1][0]
     return count
+
+
+def _decode(date: str | None) -> Date | None:
+    found: Date | None = None if date is None else msgspec.json.decode(date)
+    return found
 
 
 def _set_language(db: sqlite3.Connection, language: str) -> None:

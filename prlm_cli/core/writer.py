@@ -91,7 +91,7 @@ class _Block:
         )
         db.executemany(
             "INSERT OR REPLACE INTO term VALUES (?, ?, ?, ?, ?)",
-            (schema.derived_of(rid, row.title, row.text, row.stated, tokenizer) for rid, row in rows),
+            schema.derived([schema.Source(rid, row.title, row.text, row.stated) for rid, row in rows], tokenizer),
         )
         db.executemany("DELETE FROM vec WHERE rid = ?", ((rid,) for rid in self.changed))
 

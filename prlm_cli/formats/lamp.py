@@ -21,6 +21,7 @@ import hashlib
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def names_users(path: Path) -> bool:
     Raises:
         DataError: If the file cannot be read.
     """
-    _, (_, question) = next(_questions(path, None), (None, Line("", {})))
+    _, (_, question) = next(_questions(path, lambda *_: None), (None, Line("", {})))
     return _user_of(question) is not None
 
 
@@ -158,8 +159,9 @@ def _query(where: str, question: Mapping[str, Any], task: str, split: str | None
 
 def _items(where: str, question: Mapping[str, Any]) -> list[Any]:
     profile = question.get("profile")
-    if isinstance(profile, dict):  # a table by columns, as older versions of `datasets` stored a list of objects
-        return [dict(zip(profile, values, strict=True)) for values in zip(*profile.values(), strict=True)]
+    if isinstance(profile, dict) and all(isinstance(column, list) for column in profile.values()):
+        # A table by columns, as older versions of `datasets` stored a list of objects.
+        return [dict(zip(profile, values, strict=True)) for values in zip_longest(*profile.values())]
     if not isinstance(profile, list):
         raise DataError(f"{where}: no field 'profile'", hint="every question needs id, input and profile")
     return profile

@@ -104,6 +104,14 @@ def test_no_record_holds_who_wrote_it(repository):
     assert not any(word in str(line).lower() for word in ("lovelace", "ada@", "ben"))
 
 
+@pytest.mark.parametrize("word", ["a", "@", "<", "a.", "x@", "<@", "a-", "-by", "a: <", "\n:", " "])
+def test_a_message_of_one_endless_word_is_read_in_time(word):
+    started = time.monotonic()
+    git._without_people(word * 200_000 + "\nkey: " + word * 200_000)
+
+    assert time.monotonic() - started < 2
+
+
 def test_commits_with_little_to_say_are_passed_over_and_merges_are_none(repository):
     repository.commit("root\n\nenough words here")
     repository.run("checkout", "-q", "-b", "side")

@@ -85,6 +85,51 @@ def test_an_id_that_comes_back_with_other_content_is_a_document_of_its_own(task,
     assert [q.doc_ids for q in queries] == [["1"], [own_id], ["1", own_id], [own_id]]
 
 
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda items: st.lists(items, max_size=3) | st.dictionaries(st.sampled_from("abc"), items, max_size=2),
+    max_leaves=5,
+)
+_ITEM_FIELDS = st.sampled_from(["id", "text", "title", "date", "year", "score", "abstract", "x"])
+_PROFILES = st.lists(_JSON | st.dictionaries(_ITEM_FIELDS, _JSON, max_size=4), max_size=3)
+_FUZZED = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": _JSON,
+        "input": _JSON | st.just("Name this article: x"),
+        "user_id": _JSON,
+        "name": _JSON,
+        "date": _JSON,
+        "output": _JSON,
+        "profile": _PROFILES | _JSON | st.dictionaries(_ITEM_FIELDS, _JSON | st.lists(_JSON, max_size=2), max_size=3),
+    },
+)
+
+
+@given(
+    st.lists(_JSON | _FUZZED, max_size=4),
+    st.none() | st.lists(_JSON | st.dictionaries(st.sampled_from(["id", "output"]), _JSON)),
+)
+def test_whatever_stands_in_the_files_is_a_record_or_a_data_error(tmp_path_factory, questions, golds):
+    path = tmp_path_factory.mktemp("lamp") / "train_questions.json"
+    path.write_text(json.dumps(questions))
+    if golds is not None:
+        path.with_name("train_outputs.json").write_text(json.dumps(golds))
+    faults = []
+    doc_ids = set()
+    for where, fields in lamp.read(path, lambda error, _: faults.append(error)):
+        try:
+            record = jsonl.validate(where, fields, Query if "query_id" in fields else Document)
+        except DataError:
+            continue
+        assert jsonl.encode(record)
+        if isinstance(record, Query):
+            assert {(record.user_id, doc_id) for doc_id in record.doc_ids} <= doc_ids
+        else:
+            doc_ids.add((record.user_id, record.doc_id))
+    assert all(str(path.parent) in str(error) for error in faults)
+
+
 def test_what_is_at_odds_within_one_question_or_between_files_is_set_apart_too(task):
     train = task([_question("q1", [_item("1"), _item("1", text="new")], user_id="u")], split="train")
     dev = task([_question("q2", [_item("1", text="newer"), _item("1")], user_id="u")], split="dev")
