@@ -50,7 +50,7 @@ class Store:
     def __init__(self, path: Path, *, create: bool = False, language: str | None = None) -> None:
         self.path = path
         if not create and not path.exists():
-            raise DataError(f"no index in {path.parent}", hint="run `prlm index DATA` first")
+            raise self._nothing()
         with self._storage_errors():
             self._db = self._connect(create)
             try:
@@ -265,13 +265,18 @@ class Store:
         return sqlite3.connect(uri, uri=True, timeout=_LOCK_TIMEOUT, isolation_level=None)
 
     def _prepare(self, create: bool, language: str) -> None:
-        if create and schema.is_empty(self._db):
+        if schema.is_empty(self._db):  # a new file, or one whose maker was killed at once
+            if not create:
+                raise self._nothing()
             schema.create(self._db, language)
         elif schema.check(self._db, self.path) < schema.VERSION:
             schema.migrate(self._db)
         pragmas = ("secure_delete=ON", "synchronous=NORMAL", f"cache_size=-{_CACHE_KB}", f"query_only={not create}")
         for pragma in pragmas:
             self._db.execute(f"PRAGMA {pragma}")
+
+    def _nothing(self) -> DataError:
+        return DataError(f"no index in {self.path.parent}", hint="run `prlm index DATA` first")
 
     def _uid(self, user_id: str) -> int | None:
         row = self._db.execute("SELECT uid FROM user WHERE user_id = ?", (user_id,)).fetchone()

@@ -82,7 +82,9 @@ def test_a_folder_that_is_no_data_set_has_no_format(tmp_path):
         ("dev_outputs.json", '{"task": "LaMP_4", "golds": []}', False),
         ("README.md", '{"user_id": "u"}', False),
         ("a.jsonl", "", True),
-        ("a.tsv.gz", "", True),
+        ("a.tsv", "user_id\ttext\nu\tt\n", True),
+        ("a.csv", '"text","user_id"\n', True),
+        ("ATTRIBUTION.tsv", "doc_id\tauthors\n", False),
         ("a.parquet", "", True),
     ],
 )

@@ -13,14 +13,16 @@ from prlm_cli.formats.expand import expand
 
 @pytest.fixture
 def tree(tmp_path):
-    """Makes files from their paths; JSON gets the content of LaMP questions or outputs after its name."""
+    """Makes files from their paths: tables of records, and LaMP questions or outputs after the name."""
 
     def make(*names):
         for name in names:
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             question = [{"id": "1", "input": "x", "profile": []}]
-            path.write_text(json.dumps(question if "questions" in name else {"task": "x", "golds": []}))
+            is_table = path.suffix in (".csv", ".tsv")
+            content = json.dumps(question if "questions" in name else {"task": "x", "golds": []})
+            path.write_text("user_id,text\n" if is_table else content)
         return tmp_path
 
     return make
