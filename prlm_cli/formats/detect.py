@@ -45,7 +45,7 @@ def detect(path: Path) -> str:
 
 
 def is_recognised(path: Path) -> bool:
-    """Whether a file in a folder is taken for data: by its name, and JSON and CSV only where they begin with records."""
+    """Whether a file in a folder is taken for data: by its name; JSON and CSV only where they begin with records."""
     suffix = _suffix(path)
     if suffix == ".json":
         return bool(_RECORD.search(_head(path)))
