@@ -6,14 +6,15 @@
     vec    its vectors, one for each encoder that was used
     query  a query as it came in
 
-`doc` and `term` rows carry a CRC, since SQLite's pages have none; `user.documents` says how many rows there should be.
+Rows of `user`, `doc` and `term` carry a CRC, since SQLite's pages have none; `user.documents` says how many rows there
+should be.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ NUMBER_BITS = 24
 """A user has room for 2**24 documents, ever: a number is not used twice."""
 
 DEFAULT_LANGUAGE = "english"
+_NO_DATE = 2**62  # an instant that no date has
 _VECTORS = """
 CREATE TABLE vec(rid INTEGER NOT NULL, model TEXT NOT NULL, vector BLOB NOT NULL, PRIMARY KEY(rid, model))
                  WITHOUT ROWID;
@@ -37,7 +39,7 @@ CREATE TABLE vec(rid INTEGER NOT NULL, model TEXT NOT NULL, vector BLOB NOT NULL
 _TABLES = f"""
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE user(uid INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, n INTEGER NOT NULL DEFAULT 0,
-                  documents INTEGER NOT NULL DEFAULT 0);
+                  documents INTEGER NOT NULL DEFAULT 0, crc INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE doc(rid INTEGER PRIMARY KEY, uid INTEGER NOT NULL, doc_id TEXT NOT NULL, title TEXT, text TEXT NOT NULL,
                  date TEXT, meta TEXT, crc INTEGER NOT NULL DEFAULT 0);
 CREATE UNIQUE INDEX doc_key ON doc(uid, doc_id);
@@ -50,10 +52,25 @@ CREATE INDEX query_user ON query(uid);
 _FROM_1_TO_2 = f"""
 ALTER TABLE user ADD COLUMN documents INTEGER NOT NULL DEFAULT 0;
 UPDATE user SET documents = (SELECT count(*) FROM doc WHERE doc.uid = user.uid);
+ALTER TABLE user ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE doc ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE term ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
 {_VECTORS}INSERT INTO meta VALUES ('language', 'english');
 """
+
+
+class User(NamedTuple):
+    """A `user` row. `n` is the last row number that was used."""
+
+    uid: int
+    user_id: str
+    n: int
+    documents: int
+
+    @property
+    def crc(self) -> int:
+        """The CRC of the row; its `uid` is where the row lies."""
+        return zlib.crc32(f"{self.n}\x00{self.documents}\x00{self.user_id}".encode())
 
 
 def create(db: sqlite3.Connection, language: str) -> None:
@@ -91,6 +108,7 @@ def migrate(db: sqlite3.Connection) -> None:
         if _pragma(db, "user_version") == 1:
             _execute_all(db, _FROM_1_TO_2)
             _write_derived(db, DEFAULT_LANGUAGE)
+            keep_users(db, [User(*row) for row in db.execute("SELECT uid, user_id, n, documents FROM user")])
             db.execute(f"PRAGMA user_version={VERSION}")
 
 
@@ -127,6 +145,33 @@ class transaction:
             self._db.execute("ROLLBACK")
 
 
+def damaged() -> sqlite3.DatabaseError:
+    """What SQLite itself would raise for a damaged page."""
+    return sqlite3.DatabaseError("damaged rows")
+
+
+def find_user(db: sqlite3.Connection, user_id: str) -> User | None:
+    """The row of a user.
+
+    Raises:
+        sqlite3.DatabaseError: If the row that the index names is damaged, or somebody else's.
+    """
+    found = db.execute("SELECT uid, n, documents, crc FROM user WHERE user_id = ?", (user_id,)).fetchone()
+    if found is None:
+        return None
+    uid, n, documents, crc = found
+    user = User(uid, user_id, n, documents)
+    if user.crc != crc:
+        raise damaged()
+    return user
+
+
+def keep_users(db: sqlite3.Connection, users: Iterable[User]) -> None:
+    """Writes the counts of users who are there."""
+    rows = ((user.n, user.documents, user.crc, user.uid) for user in users)
+    db.executemany("UPDATE user SET n = ?, documents = ?, crc = ? WHERE uid = ?", rows)
+
+
 def doc_crc(rid: int, doc_id: str, title: str | None, text: str, date: str | None, meta: str | None) -> int:
     """The CRC of a `doc` row."""
     return zlib.crc32(f"{doc_id}\x00{title}\x00{text}\x00{date}\x00{meta}".encode(), rid & 0xFFFFFFFF)
@@ -134,7 +179,8 @@ def doc_crc(rid: int, doc_id: str, title: str | None, text: str, date: str | Non
 
 def term_crc(rid: int, until: int | None, fingerprint: bytes, hashes: bytes) -> int:
     """The CRC of a `term` row."""
-    return zlib.crc32(hashes, zlib.crc32(fingerprint, (rid ^ (until or 0)) & 0xFFFFFFFF))
+    facts = rid ^ (_NO_DATE if until is None else until)  # folded, so that no bit of it goes unseen
+    return zlib.crc32(hashes, zlib.crc32(fingerprint, (facts ^ facts >> 32) & 0xFFFFFFFF))
 
 
 class Source(NamedTuple):

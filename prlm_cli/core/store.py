@@ -47,6 +47,9 @@ class Store:
         StorageError: If the file is not a store of this version, is corrupt or locked.
     """
 
+    _snapshots = 0  # blocks that go on
+    _holds_state = False
+
     def __init__(self, path: Path, *, create: bool = False, language: str | None = None) -> None:
         self.path = path
         if not create and not path.exists():
@@ -84,17 +87,15 @@ class Store:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """A block in which all reads see the state of its beginning; within another it is a part of that."""
-        if self._db.in_transaction:
-            yield
-            return
-        with self._storage_errors():
-            self._db.execute("BEGIN")
+        """A block in which all reads see the state of its beginning.
+
+        Blocks may be nested, or overlap where generators take turns: the state is let go when the last one ends.
+        """
+        self._enter_snapshot()
         try:
             yield
         finally:
-            with contextlib.suppress(sqlite3.ProgrammingError):  # the store was closed meanwhile
-                self._db.execute("COMMIT")
+            self._leave_snapshot()
 
     def add_documents(self, documents: Iterable[Document]) -> Counts:
         """Adds or updates documents in one transaction; one that is stored as it is costs no write."""
@@ -125,26 +126,28 @@ class Store:
         Raises:
             StorageError: If a row is damaged or missing.
         """
-        with self._storage_errors():
-            found = self._db.execute("SELECT uid, documents FROM user WHERE user_id = ?", (user_id,)).fetchone()
-            if found is None:
+        with self._storage_errors(), self.snapshot():
+            user = schema.find_user(self._db, user_id)
+            if user is None:
                 return History(user_id, [])
-            uid, documents = found
             rows = self._db.execute(
-                "SELECT rid, until, fingerprint, hashes, crc FROM term WHERE rid >= ? AND rid < ?", _rids(uid)
+                "SELECT rid, until, fingerprint, hashes, crc FROM term WHERE rid >= ? AND rid < ?", _rids(user.uid)
             ).fetchall()
-            entries = [
-                Entry(rid, until, fingerprint, hashes)
-                for rid, until, fingerprint, hashes, crc in rows
-                if schema.term_crc(rid, until, fingerprint, hashes) == crc
-            ]
-            if len(entries) != documents:
-                raise StorageError(f"{self.path}: damaged rows", hint=_DAMAGED)
-            return History(user_id, entries, lambda: self._doc_ids(uid))
+            try:
+                entries = [
+                    Entry(rid, until, fingerprint, hashes)
+                    for rid, until, fingerprint, hashes, crc in rows
+                    if schema.term_crc(rid, until, fingerprint, hashes) == crc
+                ]
+            except TypeError as error:  # a value of another type
+                raise schema.damaged() from error
+            if len(entries) != user.documents:
+                raise schema.damaged()
+            return History(user_id, entries, lambda: self._doc_ids(user.uid))
 
     def documents(self, user_id: str, doc_ids: Sequence[str] | None = None) -> list[Document]:
         """Documents of one user: those of `doc_ids` in that order, or all in the order they came in."""
-        with self._storage_errors():
+        with self._storage_errors(), self.snapshot():
             uid = self._uid(user_id)
             where = "WHERE uid = ? ORDER BY rid" if doc_ids is None else "WHERE uid = ? AND doc_id = ?"
             keys: list[tuple[Any, ...]]
@@ -231,10 +234,10 @@ class Store:
         The bytes are overwritten; they leave the file's log with `truncate_log`.
         """
         with self._storage_errors(), schema.transaction(self._db):
-            uid = self._uid(user_id)
-            if uid is None:
+            user = schema.find_user(self._db, user_id)
+            if user is None:
                 return Erased(0, 0)
-            return self._erase_user(uid) if doc_id is None else self._erase_document(uid, doc_id)
+            return self._erase_user(user) if doc_id is None else self._erase_document(user, doc_id)
 
     def truncate_log(self) -> None:
         """Empties the write-ahead log, so that no byte of what was erased is left in it.
@@ -278,9 +281,25 @@ class Store:
     def _nothing(self) -> DataError:
         return DataError(f"no index in {self.path.parent}", hint="run `prlm index DATA` first")
 
+    def _enter_snapshot(self) -> None:
+        with self._storage_errors():
+            if not self._snapshots and not self._db.in_transaction:  # a write sees its own state
+                self._db.execute("BEGIN")
+                self._holds_state = True
+                self._db.execute("SELECT 1 FROM meta LIMIT 1").fetchone()  # BEGIN alone holds nothing yet
+        self._snapshots += 1
+
+    def _leave_snapshot(self) -> None:
+        self._snapshots -= 1
+        if self._holds_state and not self._snapshots:
+            self._holds_state = False
+            with contextlib.suppress(sqlite3.ProgrammingError):  # the store was closed meanwhile
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")  # COMMIT fails after an error
+
     def _uid(self, user_id: str) -> int | None:
-        row = self._db.execute("SELECT uid FROM user WHERE user_id = ?", (user_id,)).fetchone()
-        return row[0] if row else None
+        user = schema.find_user(self._db, user_id)
+        return user.uid if user else None
 
     def _doc_ids(self, uid: int) -> dict[int, str]:
         with self._storage_errors():
@@ -290,25 +309,26 @@ class Store:
         """Row ids and rows of `doc`, each held against its CRC."""
         for rid, doc_id, title, text, date, meta, crc in self._db.execute(f"{_SELECT_DOC} {where}", key):
             if schema.doc_crc(rid, doc_id, title, text, date, meta) != crc:
-                raise StorageError(f"{self.path}: damaged rows", hint=_DAMAGED)
+                raise schema.damaged()
             yield rid, (doc_id, title, text, date, meta)
 
-    def _erase_user(self, uid: int) -> Erased:
-        rids = _rids(uid)
+    def _erase_user(self, user: schema.User) -> Erased:
+        rids = _rids(user.uid)
         for table in ("doc", "term", "vec"):
             self._db.execute(f"DELETE FROM {table} WHERE rid >= ? AND rid < ?", rids)
-        documents = self._db.execute("DELETE FROM user WHERE uid = ? RETURNING documents", (uid,)).fetchone()[0]
-        return Erased(documents, self._db.execute("DELETE FROM query WHERE uid = ?", (uid,)).rowcount)
+        self._db.execute("DELETE FROM user WHERE uid = ?", (user.uid,))
+        return Erased(user.documents, self._db.execute("DELETE FROM query WHERE uid = ?", (user.uid,)).rowcount)
 
-    def _erase_document(self, uid: int, doc_id: str) -> Erased:
-        found = self._db.execute("SELECT rid, text FROM doc WHERE uid = ? AND doc_id = ?", (uid, doc_id)).fetchone()
+    def _erase_document(self, user: schema.User, doc_id: str) -> Erased:
+        key = (user.uid, doc_id)
+        found = self._db.execute("SELECT rid, text FROM doc WHERE uid = ? AND doc_id = ?", key).fetchone()
         if not found:
             return Erased(0, 0)
         rid, text = found
         for table in ("doc", "term", "vec"):
             self._db.execute(f"DELETE FROM {table} WHERE rid = ?", (rid,))
-        self._db.execute("UPDATE user SET documents = documents - 1 WHERE uid = ?", (uid,))
-        queries = self._db.execute("SELECT qid, record FROM query WHERE uid = ?", (uid,)).fetchall()
+        schema.keep_users(self._db, [user._replace(documents=user.documents - 1)])
+        queries = self._db.execute("SELECT qid, record FROM query WHERE uid = ?", (user.uid,)).fetchall()
         made = [(qid,) for qid, record in queries if _is_made_from(record, doc_id, text)]
         self._db.executemany("DELETE FROM query WHERE qid = ?", made)
         return Erased(1, len(made))

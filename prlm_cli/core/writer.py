@@ -64,27 +64,28 @@ class _Block:
         self.new: dict[int, _Row] = {}
         self.changed: dict[int, _Row] = {}
         self.unchanged = 0
-        self._users: list[tuple[int, int, int]] = []  # next number, documents, uid
+        self._users: list[schema.User] = []  # who have new documents
 
     def compare(self, db: sqlite3.Connection, user_id: str, rows: dict[str, _Row]) -> None:
         """Holds one user's rows against what is stored."""
-        uid, n, documents = user_row(db, user_id)
-        stored = _stored(db, uid, rows) if documents else {}
+        user = user_row(db, user_id)
+        stored = _stored(db, user.uid, rows) if user.documents else {}
+        n = user.n
         for doc_id, row in rows.items():
             if doc_id not in stored:
                 n += 1
-                documents += 1
-                self.new[uid << schema.NUMBER_BITS | n] = row
+                self.new[user.uid << schema.NUMBER_BITS | n] = row
             elif stored[doc_id][1:] != row[:5]:
                 self.changed[stored[doc_id][0]] = row
             else:
                 self.unchanged += 1
-        self._users.append((n, documents, uid))
+        if n > user.n:
+            self._users.append(user._replace(n=n, documents=user.documents + n - user.n))
 
     def write(self, db: sqlite3.Connection, tokenizer: Tokenizer) -> None:
         """Writes what differs, in the order of the rows."""
         rows = sorted((self.new | self.changed).items())
-        db.executemany("UPDATE user SET n = ?, documents = ? WHERE uid = ?", self._users if self.new else ())
+        schema.keep_users(db, self._users)
         db.executemany(
             "INSERT OR REPLACE INTO doc VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             ((rid, rid >> schema.NUMBER_BITS, *row[:5], schema.doc_crc(rid, *row[:5])) for rid, row in rows),
@@ -98,7 +99,7 @@ class _Block:
 
 def put_query(db: sqlite3.Connection, query: Query) -> Counts:
     """Adds or updates a query."""
-    uid = user_row(db, query.user_id)[0]
+    uid = user_row(db, query.user_id).uid
     record = encode(query)
     stored = db.execute("SELECT qid, record FROM query WHERE query_id = ?", (query.query_id,)).fetchone()
     if stored and stored[1] == record:
@@ -111,13 +112,14 @@ def put_query(db: sqlite3.Connection, query: Query) -> Counts:
     return Counts(updated=1) if stored else Counts(added=1)
 
 
-def user_row(db: sqlite3.Connection, user_id: str) -> tuple[int, int, int]:
-    """A user's `uid`, next row number and number of documents; a new user's, if there was none."""
-    found = db.execute("SELECT uid, n, documents FROM user WHERE user_id = ?", (user_id,)).fetchone()
+def user_row(db: sqlite3.Connection, user_id: str) -> schema.User:
+    """A user's row; a new one, if there was none."""
+    found = schema.find_user(db, user_id)
     if found is None:
-        found = db.execute("INSERT INTO user(user_id) VALUES (?) RETURNING uid, n, documents", (user_id,)).fetchone()
-    uid, n, documents = found
-    return uid, n, documents
+        crc = schema.User(0, user_id, 0, 0).crc
+        uid = db.execute("INSERT INTO user(user_id, crc) VALUES (?, ?) RETURNING uid", (user_id, crc)).fetchone()[0]
+        return schema.User(uid, user_id, 0, 0)
+    return found
 
 
 def encode(value: Any) -> str | None:

@@ -74,7 +74,9 @@ def swapped_profile(
     search = Search(store, settings, seed=seed)
     asked = structs.replace(_checked(query), doc_ids=None)  # its own history is not theirs
     for user_id in others:
-        if profile := search.read(user_id, search.rank(asked, store.history(user_id))):
+        with store.snapshot():
+            profile = search.read(user_id, search.rank(asked, store.history(user_id)))
+        if profile:
             return widen(Retrieved, query, profile=profile, retriever=settings.retriever, profile_user_id=user_id)
     raise DataError(f"no other user has records for query {query.query_id}", hint="index more than one user")
 
