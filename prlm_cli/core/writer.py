@@ -68,6 +68,12 @@ def put_query(db: sqlite3.Connection, query: Query) -> Counts:
     return Counts(updated=1) if stored else Counts(added=1)
 
 
+def drop_query(db: sqlite3.Connection, query: Query) -> Counts:
+    """Removes a query that another shard has now; that one counts as added what is an update of both together."""
+    dropped = db.execute("DELETE FROM query WHERE query_id = ?", (query.query_id,)).rowcount
+    return Counts(added=-dropped, updated=dropped)
+
+
 def user_row(db: sqlite3.Connection, user_id: str) -> tuple[int, int, int]:
     """A user's `uid`, next row number and number of documents; a new user's, if there was none."""
     found = db.execute("SELECT uid, n, documents FROM user WHERE user_id = ?", (user_id,)).fetchone()
