@@ -73,13 +73,15 @@ class User(NamedTuple):
         return zlib.crc32(f"{self.n}\x00{self.documents}\x00{self.user_id}".encode())
 
 
-def create(db: sqlite3.Connection, language: str) -> None:
-    """Makes an empty store in an empty file."""
+def create(db: sqlite3.Connection, language: str, shard: str | None = None) -> None:
+    """Makes an empty store in an empty file; `shard` says which part of an index it is."""
     for pragma in ("page_size=8192", "journal_mode=WAL", f"application_id={APPLICATION_ID}"):
         db.execute(f"PRAGMA {pragma}")
     with transaction(db):
         _execute_all(db, _TABLES)
         _set_language(db, language)
+        if shard:
+            db.execute("INSERT INTO meta VALUES ('shard', ?)", (shard,))
         db.execute(f"PRAGMA user_version={VERSION}")
 
 
@@ -121,6 +123,12 @@ def rebuild(db: sqlite3.Connection, language: str) -> int:
 def language(db: sqlite3.Connection) -> str:
     """The language that the store's texts are in."""
     return str(db.execute("SELECT value FROM meta WHERE key = 'language'").fetchone()[0])
+
+
+def shard(db: sqlite3.Connection) -> str | None:
+    """Which part of an index the store is; None for all of it."""
+    found = db.execute("SELECT value FROM meta WHERE key = 'shard'").fetchone()
+    return str(found[0]) if found else None
 
 
 def is_current(db: sqlite3.Connection) -> bool:

@@ -112,6 +112,12 @@ def put_query(db: sqlite3.Connection, query: Query) -> Counts:
     return Counts(updated=1) if stored else Counts(added=1)
 
 
+def drop_query(db: sqlite3.Connection, query: Query) -> Counts:
+    """Removes a query that another shard has now; that one counts as added what is an update of both together."""
+    dropped = db.execute("DELETE FROM query WHERE query_id = ?", (query.query_id,)).rowcount
+    return Counts(added=-dropped, updated=dropped)
+
+
 def user_row(db: sqlite3.Connection, user_id: str) -> schema.User:
     """A user's row; a new one, if there was none."""
     found = schema.find_user(db, user_id)

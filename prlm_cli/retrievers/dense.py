@@ -56,7 +56,7 @@ class Dense:
         texts = [shown(document) for document in self._store.documents_at(history.user_id, missing)]
         made = self._encoder.encode(texts).astype("<f2")
         rows = {rid: vector.tobytes() for rid, vector in zip(missing, made, strict=True)}
-        self._store.keep_vectors(self._encoder.fingerprint, rows)
+        self._store.keep_vectors(history.user_id, self._encoder.fingerprint, rows)
         return found | rows
 
 
