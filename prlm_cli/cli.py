@@ -23,6 +23,7 @@ from prlm_cli.version import __version__
 
 COMMANDS = {
     "index": "Add or update documents and queries.",
+    "import": "Turn other people's files into records: LaMP, CSV, git.",
     "retrieve": "Give each query the k documents of its own user that fit it best.",
     "train-reward": "Train the personalisation reward model on contrastive pairs.",
     "train-policy": "Train the policy: a warm start, then GRPO.",
@@ -34,6 +35,7 @@ COMMANDS = {
     "doctor": "Check what works on this machine.",
     "demo": "Run the whole pipeline on the embedded model and corpus.",
 }
+_MODULES = {"import": "import_"}  # where the command's name is a word of Python
 _EPILOG = """\b
 A full run:
   prlm index data.jsonl
@@ -47,6 +49,11 @@ _READER_GONE = 141
 _TERMINATED = 143
 
 
+def module_of(command: str) -> str:
+    """The name of a command's module."""
+    return _MODULES.get(command, command.replace("-", "_"))
+
+
 class _Prlm(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -54,8 +61,7 @@ class _Prlm(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"prlm_cli.commands.{cmd_name.replace('-', '_')}")
-        return typer.main.get_command(module.app)
+        return typer.main.get_command(import_module(f"prlm_cli.commands.{module_of(cmd_name)}").app)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):

@@ -12,12 +12,12 @@ import pytest
 import typer
 
 import prlm_cli
-from prlm_cli.cli import COMMANDS
+from prlm_cli.cli import COMMANDS, module_of
 
 _MODULES = sorted(
     path.stem for path in (Path(prlm_cli.__file__).parent / "commands").glob("*.py") if path.stem != "__init__"
 )
-_THERE = [name for name in COMMANDS if name.replace("-", "_") in _MODULES]
+_THERE = [name for name in COMMANDS if module_of(name) in _MODULES]
 _HEAVY = {"torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "gguf", "safetensors"}
 _HEAVY |= {"tokenizers", "huggingface_hub", "bm25s", "numpy", "pandas", "pyarrow", "scipy"}
 _SETTINGS = {"pydantic", "pydantic_core"}
@@ -38,8 +38,9 @@ def _imported_by(code: str) -> set[str]:
         (f"import {', '.join(f'prlm_cli.commands.{name}' for name in _MODULES)}", _HEAVY),
         ("import prlm_cli.core.settings, prlm_cli.core.prompts, prlm_cli.core.workspace", _HEAVY),
         ("import prlm_cli.pipeline.index, prlm_cli.pipeline.retrieve, prlm_cli.pipeline.sources", _HEAVY),
+        ("import prlm_cli.pipeline.import_", _HEAVY | {"zstandard"}),
     ],
-    ids=["package", "cli", "commands", "core", "index and retrieve"],
+    ids=["package", "cli", "commands", "core", "index and retrieve", "import"],
 )
 def test_start_up_imports_nothing_heavy(code, forbidden):
     assert _imported_by(code) & forbidden == set()
@@ -52,14 +53,14 @@ def test_every_command_module_can_be_imported_alone():
 
 @pytest.mark.parametrize("name", _THERE)
 def test_a_command_begins_its_help_with_the_sentence_of_the_listing(name):
-    command = typer.main.get_command(import_module(f"prlm_cli.commands.{name.replace('-', '_')}").app)
+    command = typer.main.get_command(import_module(f"prlm_cli.commands.{module_of(name)}").app)
 
     assert (command.help or "").strip().splitlines()[0] == COMMANDS[name]
 
 
 @pytest.mark.parametrize("name", _THERE)
 def test_every_flag_of_a_command_has_a_sentence_of_help(name):
-    command = typer.main.get_command(import_module(f"prlm_cli.commands.{name.replace('-', '_')}").app)
+    command = typer.main.get_command(import_module(f"prlm_cli.commands.{module_of(name)}").app)
     commands = [command, *getattr(command, "commands", {}).values()]
 
     for parameter in (parameter for command in commands for parameter in command.params):

@@ -47,6 +47,7 @@ RETRIEVAL_FLAGS = {
     for name in (
         "k",
         "retriever",
+        "encoder",
         "rerank",
         "mmr",
         "as_of",

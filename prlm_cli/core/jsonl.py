@@ -12,6 +12,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -36,7 +37,7 @@ OnFault = Callable[[DataError, Any], None]
 """What to do about a fault instead of raising it; the second argument is what was rejected, a line or its fields."""
 
 
-class _PlainDocument(Document, forbid_unknown_fields=True, kw_only=True, frozen=True, omit_defaults=True):
+class _PlainDocument(Document, forbid_unknown_fields=True, kw_only=True, frozen=True, omit_defaults=True, gc=False):
     """What most lines are."""
 
 
@@ -250,7 +251,7 @@ def lines_of(name: str, stream: IO[bytes]) -> Iterator[bytes]:
     """
     with naming_damage(name):
         first = stream.readline(MAX_LINE_BYTES + 1).removeprefix(_BOM)
-        yield from chain([first] if first else [], iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b""))
+        yield from chain([first] if first else [], iter(partial(stream.readline, MAX_LINE_BYTES + 1), b""))
 
 
 def _texts(path: Path, name: str) -> Iterator[tuple[int, bytes]]:

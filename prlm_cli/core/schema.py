@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ import msgspec
 from prlm_cli.core import terms
 from prlm_cli.core.dates import parse_period
 from prlm_cli.core.errors import StorageError
+from prlm_cli.core.records import Date
 
 APPLICATION_ID = 0x70726C6D  # "prlm"
 VERSION = 2
@@ -71,13 +73,15 @@ class User(NamedTuple):
         return zlib.crc32(f"{self.n}\x00{self.documents}\x00{self.user_id}".encode())
 
 
-def create(db: sqlite3.Connection, language: str) -> None:
-    """Makes an empty store in an empty file."""
+def create(db: sqlite3.Connection, language: str, shard: str | None = None) -> None:
+    """Makes an empty store in an empty file; `shard` says which part of an index it is."""
     for pragma in ("page_size=8192", "journal_mode=WAL", f"application_id={APPLICATION_ID}"):
         db.execute(f"PRAGMA {pragma}")
     with transaction(db):
         _execute_all(db, _TABLES)
         _set_language(db, language)
+        if shard:
+            db.execute("INSERT INTO meta VALUES ('shard', ?)", (shard,))
         db.execute(f"PRAGMA user_version={VERSION}")
 
 
@@ -106,8 +110,7 @@ def migrate(db: sqlite3.Connection) -> None:
         if _pragma(db, "user_version") == 1:
             _execute_all(db, _FROM_1_TO_2)
             _write_derived(db, DEFAULT_LANGUAGE)
-            for user in db.execute("SELECT uid, user_id, n, documents FROM user").fetchall():
-                keep_user(db, User(*user))
+            keep_users(db, [User(*row) for row in db.execute("SELECT uid, user_id, n, documents FROM user")])
             db.execute(f"PRAGMA user_version={VERSION}")
 
 
@@ -120,6 +123,12 @@ def rebuild(db: sqlite3.Connection, language: str) -> int:
 def language(db: sqlite3.Connection) -> str:
     """The language that the store's texts are in."""
     return str(db.execute("SELECT value FROM meta WHERE key = 'language'").fetchone()[0])
+
+
+def shard(db: sqlite3.Connection) -> str | None:
+    """Which part of an index the store is; None for all of it."""
+    found = db.execute("SELECT value FROM meta WHERE key = 'shard'").fetchone()
+    return str(found[0]) if found else None
 
 
 def is_current(db: sqlite3.Connection) -> bool:
@@ -165,9 +174,10 @@ def find_user(db: sqlite3.Connection, user_id: str) -> User | None:
     return user
 
 
-def keep_user(db: sqlite3.Connection, user: User) -> None:
-    """Writes the counts of a user who is there."""
-    db.execute("UPDATE user SET n = ?, documents = ?, crc = ? WHERE uid = ?", (*user[2:], user.crc, user.uid))
+def keep_users(db: sqlite3.Connection, users: Iterable[User]) -> None:
+    """Writes the counts of users who are there."""
+    rows = ((user.n, user.documents, user.crc, user.uid) for user in users)
+    db.executemany("UPDATE user SET n = ?, documents = ?, crc = ? WHERE uid = ?", rows)
 
 
 def doc_crc(rid: int, doc_id: str, title: str | None, text: str, date: str | None, meta: str | None) -> int:
@@ -181,14 +191,24 @@ def term_crc(rid: int, until: int | None, fingerprint: bytes, hashes: bytes) -> 
     return zlib.crc32(hashes, zlib.crc32(fingerprint, (facts ^ facts >> 32) & 0xFFFFFFFF))
 
 
-def derived_of(
-    rid: int, title: str | None, text: str, date: str | int | float | None, tokenizer: terms.Tokenizer
-) -> tuple[int, int | None, bytes, bytes, int]:
-    """The `term` row of a document."""
-    until = None if date is None else parse_period(date).end
-    fingerprint = terms.fingerprint_of(text)
-    hashes = tokenizer.terms(f"{title or ''}\n{text}").tobytes()
-    return (rid, until, fingerprint, hashes, term_crc(rid, until, fingerprint, hashes))
+class Source(NamedTuple):
+    """What a `term` row is made from."""
+
+    rid: int
+    title: str | None
+    text: str
+    date: Date | None
+
+
+def derived(
+    sources: Sequence[Source], tokenizer: terms.Tokenizer
+) -> Iterator[tuple[int, int | None, bytes, bytes, int]]:
+    """The `term` rows of documents."""
+    texts = [f"{source.title}\n{source.text}" if source.title else source.text for source in sources]
+    for (rid, _, text, date), hashes in zip(sources, tokenizer.packed_terms(texts), strict=True):
+        until = None if date is None else parse_period(date).end
+        fingerprint = terms.fingerprint_of(text)
+        yield rid, until, fingerprint, hashes, term_crc(rid, until, fingerprint, hashes)
 
 
 def _write_derived(db: sqlite3.Connection, language: str) -> int:
@@ -197,13 +217,16 @@ def _write_derived(db: sqlite3.Connection, language: str) -> int:
     count, last = 0, -1
     select = "SELECT rid, doc_id, title, text, date, meta FROM doc WHERE rid > ? ORDER BY rid LIMIT 1000"
     while rows := db.execute(select, (last,)).fetchall():
-        for rid, *row in rows:
-            _, title, text, date, _ = row
-            derived = derived_of(rid, title, text, None if date is None else msgspec.json.decode(date), tokenizer)
-            db.execute("INSERT OR REPLACE INTO term VALUES (?, ?, ?, ?, ?)", derived)
-            db.execute("UPDATE doc SET crc = ? WHERE rid = ?", (doc_crc(rid, *row), rid))
+        sources = [Source(rid, title, text, _decode(date)) for rid, _, title, text, date, _ in rows]
+        db.executemany("INSERT OR REPLACE INTO term VALUES (?, ?, ?, ?, ?)", derived(sources, tokenizer))
+        db.executemany("UPDATE doc SET crc = ? WHERE rid = ?", [(doc_crc(*row), row[0]) for row in rows])
         count, last = count + len(rows), rows[-1][0]
     return count
+
+
+def _decode(date: str | None) -> Date | None:
+    found: Date | None = None if date is None else msgspec.json.decode(date)
+    return found
 
 
 def _set_language(db: sqlite3.Connection, language: str) -> None:

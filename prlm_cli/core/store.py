@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -20,10 +20,15 @@ from prlm_cli.core.history import Entry, History
 from prlm_cli.core.records import Document, Query
 from prlm_cli.core.writer import Counts
 
+if TYPE_CHECKING:
+    from prlm_cli.core.shards import Shard
+
+CACHE_KB = 65536
+"""How much of its files an index keeps in memory."""
+
 _LOCK_TIMEOUT = 10.0  # seconds to wait for another connection
-_CACHE_KB = 65536
+_MANY_ROWS = 500  # asked for at once; SQLite has a limit
 _SELECT_DOC = "SELECT rid, doc_id, title, text, date, meta, crc FROM doc"
-_MAX_ROWS = 1000  # row ids in one statement
 _DAMAGED = "index the data into a new workspace"
 
 
@@ -41,23 +46,34 @@ class Store:
         path: The SQLite file.
         create: Make it where it is missing, and open it for writing.
         language: What the texts of a new store are in, a name in `terms.LANGUAGES`; default English.
+        shard: Which part of an index it is; None for all of it.
+        cache_kb: How much of the file it keeps in memory.
 
     Raises:
         DataError: If there is no index and `create` is not set.
-        StorageError: If the file is not a store of this version, is corrupt or locked.
+        StorageError: If the file is not a store of this version, or of another shard, or is corrupt or locked.
     """
 
     _snapshots = 0  # blocks that go on
     _holds_state = False
 
-    def __init__(self, path: Path, *, create: bool = False, language: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        create: bool = False,
+        language: str | None = None,
+        shard: Shard | None = None,
+        cache_kb: int = CACHE_KB,
+    ) -> None:
         self.path = path
+        self._shard = shard
         if not create and not path.exists():
-            raise DataError(f"no index in {path.parent}", hint="run `prlm index DATA` first")
+            raise self._nothing()
         with self._storage_errors():
             self._db = self._connect(create)
             try:
-                self._prepare(create, language or schema.DEFAULT_LANGUAGE)
+                self._prepare(create, language or schema.DEFAULT_LANGUAGE, cache_kb)
             except BaseException:
                 self._db.close()
                 raise
@@ -97,17 +113,39 @@ class Store:
         finally:
             self._leave_snapshot()
 
-    def add_documents(self, documents: Iterable[Document]) -> Counts:
-        """Adds or updates documents in one transaction; one that is stored as it is costs no write."""
+    def add(self, records: Iterable[Document | Query]) -> tuple[Counts, Counts]:
+        """Adds or updates records in one transaction; one that is stored as it is costs no write.
+
+        What is stored depends on the order of the records, not on how they are cut into blocks.
+
+        Args:
+            records: Documents and queries. A shard is given the documents of its own users, but the queries of all: one
+                of another shard's user may have been of one of its own before.
+
+        Returns:
+            What became of the documents, and of the queries.
+        """
+        block = list(records)
+        queries = [record for record in block if isinstance(record, Query)]
         with self._storage_errors():
             tokenizer = self.tokenizer
             with schema.transaction(self._db):
-                return writer.put_documents(self._db, tokenizer, documents)
+                if queries:  # documents alone bring their users in, in this order
+                    for user_id in dict.fromkeys(record.user_id for record in block if self._is_own(record)):
+                        writer.user_row(self._db, user_id)
+                documents = (record for record in block if isinstance(record, Document))
+                return (
+                    writer.put_documents(self._db, tokenizer, documents),
+                    sum((self._add_query(query) for query in queries), Counts()),
+                )
+
+    def add_documents(self, documents: Iterable[Document]) -> Counts:
+        """Adds or updates documents, as `add` does."""
+        return self.add(documents)[0]
 
     def add_queries(self, queries: Iterable[Query]) -> Counts:
-        """Adds or updates queries in one transaction."""
-        with self._storage_errors(), schema.transaction(self._db):
-            return sum((writer.put_query(self._db, query) for query in queries), Counts())
+        """Adds or updates queries, as `add` does."""
+        return self.add(queries)[1]
 
     def rebuild(self, language: str | None = None) -> int:
         """Makes everything derived from the texts anew, in a language if one is given; returns how many documents."""
@@ -169,9 +207,8 @@ class Store:
         with self._storage_errors():
             own = range(*_rids(self._uid(user_id) or 0))
             found: dict[int, tuple[Any, ...]] = {}
-            for start in range(0, len(rids), _MAX_ROWS):
-                some = rids[start : start + _MAX_ROWS]
-                found.update(self._rows(f"WHERE rid IN ({','.join('?' * len(some))})", some))
+            for some in (rids[n : n + _MANY_ROWS] for n in range(0, len(rids), _MANY_ROWS)):
+                found |= self._rows(f"WHERE rid IN ({','.join('?' * len(some))})", some)
             if not all(rid in own and rid in found for rid in rids):
                 raise schema.damaged()
             return [_document(user_id, found[rid]) for rid in rids]
@@ -198,8 +235,8 @@ class Store:
             select = "SELECT rid, vector FROM vec WHERE rid >= ? AND rid < ? AND model = ?"
             return dict(self._db.execute(select, (*_rids(self._uid(user_id) or 0), model)).fetchall())
 
-    def keep_vectors(self, model: str, vectors: Mapping[int, bytes]) -> None:
-        """Keeps vectors of documents, by row, in one transaction, where the file can be written at all.
+    def keep_vectors(self, user_id: str, model: str, vectors: Mapping[int, bytes]) -> None:
+        """Keeps vectors of one user's documents, by row, in one transaction, where the file can be written at all.
 
         A store that was opened for reading keeps them too: they change no answer, they only save work.
         """
@@ -208,9 +245,10 @@ class Store:
         with self._storage_errors(), contextlib.closing(self._connect(True)) as db:
             db.execute("PRAGMA secure_delete=ON")
             with schema.transaction(db):
-                db.executemany(
-                    "INSERT OR REPLACE INTO vec SELECT rid, ?2, ?3 FROM doc WHERE rid = ?1",  # unless it is gone by now
-                    ((rid, model, vector) for rid, vector in vectors.items()),
+                uid = self._uid(user_id)
+                db.executemany(  # unless the document is gone by now
+                    "INSERT OR REPLACE INTO vec SELECT rid, ?3, ?4 FROM doc WHERE rid = ?1 AND uid = ?2",
+                    ((rid, uid, model, vector) for rid, vector in vectors.items()),
                 )
 
     def queries(self, *, split: str | None = None, user_id: str | None = None) -> Iterator[Query]:
@@ -284,14 +322,23 @@ class Store:
         uri = f"{self.path.resolve().as_uri()}?mode={mode}"
         return sqlite3.connect(uri, uri=True, timeout=_LOCK_TIMEOUT, isolation_level=None)
 
-    def _prepare(self, create: bool, language: str) -> None:
-        if create and schema.is_empty(self._db):
-            schema.create(self._db, language)
+    def _prepare(self, create: bool, language: str, cache_kb: int) -> None:
+        name = self._shard and self._shard.name
+        if schema.is_empty(self._db):  # a new file, or one whose maker was killed at once
+            if not create:
+                raise self._nothing()
+            schema.create(self._db, language, name)
         elif schema.check(self._db, self.path) < schema.VERSION:
             schema.migrate(self._db)
-        pragmas = ("secure_delete=ON", "synchronous=NORMAL", f"cache_size=-{_CACHE_KB}", f"query_only={not create}")
+        if (found := schema.shard(self._db)) != name:
+            what = f"shard {found}" if found else "a whole index"
+            raise StorageError(f"{self.path} holds {what}", hint="put the files of an index back under their own names")
+        pragmas = ("secure_delete=ON", "synchronous=NORMAL", f"cache_size=-{cache_kb}", f"query_only={not create}")
         for pragma in pragmas:
             self._db.execute(f"PRAGMA {pragma}")
+
+    def _nothing(self) -> DataError:
+        return DataError(f"no index in {self.path.parent}", hint="run `prlm index DATA` first")
 
     def _enter_snapshot(self) -> None:
         with self._storage_errors():
@@ -308,6 +355,12 @@ class Store:
             with contextlib.suppress(sqlite3.ProgrammingError):  # the store was closed meanwhile
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")  # COMMIT fails after an error
+
+    def _is_own(self, record: Document | Query) -> bool:
+        return self._shard is None or self._shard.holds(record.user_id)
+
+    def _add_query(self, query: Query) -> Counts:
+        return writer.put_query(self._db, query) if self._is_own(query) else writer.drop_query(self._db, query)
 
     def _uid(self, user_id: str) -> int | None:
         user = schema.find_user(self._db, user_id)
@@ -351,7 +404,7 @@ class Store:
         rid, (_, _, text, *_) = found
         for table in ("doc", "term", "vec"):
             self._db.execute(f"DELETE FROM {table} WHERE rid = ?", (rid,))
-        schema.keep_user(self._db, user._replace(documents=user.documents - 1))
+        schema.keep_users(self._db, [user._replace(documents=user.documents - 1)])
         queries = self._db.execute("SELECT qid, record FROM query WHERE uid = ?", (user.uid,)).fetchall()
         made = [(qid,) for qid, record in queries if _is_made_from(record, doc_id, text)]
         self._db.executemany("DELETE FROM query WHERE qid = ?", made)

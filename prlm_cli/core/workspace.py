@@ -1,7 +1,7 @@
 """Where things lie: the index, the runs and the caches of one workspace.
 
 WORKSPACE/
-  index.sqlite
+  index.sqlite                   or index/, a folder of shards
   shared.sqlite, shared.bm25s/   the shared corpus
   errors.jsonl                   what the last `index --on-error skip` left out
   runs/NAME/    kind, config.toml, state.json, log.jsonl, metrics.json, checkpoints/, adapter/
@@ -23,8 +23,9 @@ from typing import Any, Literal
 
 import filelock
 
-from prlm_cli.core.errors import DataError, StorageError, did_you_mean
+from prlm_cli.core.errors import DataError, SettingsError, StorageError, did_you_mean
 from prlm_cli.core.reporting import Reporter, Silent
+from prlm_cli.core.shards import ShardedStore, make_shards, shards_in
 from prlm_cli.core.store import Store
 
 Kind = Literal["reward", "policy"]
@@ -108,27 +109,67 @@ class Workspace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.index = folder / "index.sqlite"
+        self.shards = folder / "index"
         self.shared = folder / "shared.sqlite"
+        self._file = folder / "index.sqlite"
         self.errors = folder / "errors.jsonl"
         self.runs_folder = folder / "runs"
         self.cache = folder / "cache"
 
-    def open_store(self, *, create: bool = False, language: str | None = None, shared: bool = False) -> Store:
+    @property
+    def index(self) -> Path:
+        """The index, whether it is there or not: a file, or the folder of its shards."""
+        return self.shards if self.shards.is_dir() else self._file
+
+    def number_of_shards(self, wanted: int | None = None) -> int:
+        """In how many shards the index is, or is to be where there is none yet; 1 is a single file.
+
+        Args:
+            wanted: The number it must have; None for any.
+
+        Raises:
+            SettingsError: If the index is in another number of shards.
+            StorageError: If the shards are not complete, or there is a single file as well.
+        """
+        if not self.shards.is_dir():
+            found = 1 if self._file.exists() else wanted or 1
+        elif self._file.exists():
+            raise StorageError(f"{self.folder} holds index.sqlite and a folder index", hint="move one of them away")
+        else:
+            found = len(shards_in(self.shards))
+        if wanted not in (None, found):
+            what = "one file" if found == 1 else f"{found} shards"
+            raise SettingsError(
+                f"the index in {self.folder} is {what}, not {wanted}", hint="index into a new workspace, -w DIR"
+            )
+        return found
+
+    def open_store(
+        self, *, create: bool = False, language: str | None = None, shared: bool = False, shards: int | None = None
+    ) -> Store:
         """The index, for reading, or for writing with `create`.
 
         Args:
             create: Make it where it is missing, and open it for writing.
             language: What the texts of a new index are in.
             shared: The corpus that all users share, instead.
+            shards: In how many shards it must be, or a new one is made; 1 is a single file.
 
         Raises:
             DataError: If there is no index yet.
+            SettingsError: If it is in another number of shards.
             StorageError: If it cannot be opened.
         """
         if create:
             self._make()
-        return Store(self.shared if shared else self.index, create=create, language=language)
+        if shared:
+            return Store(self.shared, create=create, language=language)
+        count = self.number_of_shards(shards)
+        if count > 1 and create and not self.shards.is_dir():
+            make_shards(self.shards, count, language)
+        if self.shards.is_dir():
+            return ShardedStore(self.shards, create=create)
+        return Store(self._file, create=create, language=language)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

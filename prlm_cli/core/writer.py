@@ -6,7 +6,7 @@ Runs inside a transaction of its caller.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -50,7 +50,51 @@ def put_documents(db: sqlite3.Connection, tokenizer: Tokenizer, documents: Itera
         if earlier := rows.get(document.doc_id):
             repeats += Counts(unchanged=1) if earlier == row else Counts(updated=1)
         rows[document.doc_id] = row
-    return sum((_put_user(db, tokenizer, user_id, rows) for user_id, rows in by_user.items()), repeats)
+    block = _Block()
+    for user_id, rows in by_user.items():
+        block.compare(db, user_id, rows)
+    block.write(db, tokenizer)
+    return repeats + Counts(len(block.new), len(block.changed), block.unchanged)
+
+
+class _Block:
+    """What of a block is new and what has changed, by row id: whose it is, and the row."""
+
+    def __init__(self) -> None:
+        self.new: dict[int, _Row] = {}
+        self.changed: dict[int, _Row] = {}
+        self.unchanged = 0
+        self._users: list[schema.User] = []  # who have new documents
+
+    def compare(self, db: sqlite3.Connection, user_id: str, rows: dict[str, _Row]) -> None:
+        """Holds one user's rows against what is stored."""
+        user = user_row(db, user_id)
+        stored = _stored(db, user.uid, rows) if user.documents else {}
+        n = user.n
+        for doc_id, row in rows.items():
+            if doc_id not in stored:
+                n += 1
+                self.new[user.uid << schema.NUMBER_BITS | n] = row
+            elif stored[doc_id][1:] != row[:5]:
+                self.changed[stored[doc_id][0]] = row
+            else:
+                self.unchanged += 1
+        if n > user.n:
+            self._users.append(user._replace(n=n, documents=user.documents + n - user.n))
+
+    def write(self, db: sqlite3.Connection, tokenizer: Tokenizer) -> None:
+        """Writes what differs, in the order of the rows."""
+        rows = sorted((self.new | self.changed).items())
+        schema.keep_users(db, self._users)
+        db.executemany(
+            "INSERT OR REPLACE INTO doc VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            ((rid, rid >> schema.NUMBER_BITS, *row[:5], schema.doc_crc(rid, *row[:5])) for rid, row in rows),
+        )
+        db.executemany(
+            "INSERT OR REPLACE INTO term VALUES (?, ?, ?, ?, ?)",
+            schema.derived([schema.Source(rid, row.title, row.text, row.stated) for rid, row in rows], tokenizer),
+        )
+        db.executemany("DELETE FROM vec WHERE rid = ?", ((rid,) for rid in self.changed))
 
 
 def put_query(db: sqlite3.Connection, query: Query) -> Counts:
@@ -66,6 +110,12 @@ def put_query(db: sqlite3.Connection, query: Query) -> Counts:
         (query.query_id, uid, query.split, record),
     )
     return Counts(updated=1) if stored else Counts(added=1)
+
+
+def drop_query(db: sqlite3.Connection, query: Query) -> Counts:
+    """Removes a query that another shard has now; that one counts as added what is an update of both together."""
+    dropped = db.execute("DELETE FROM query WHERE query_id = ?", (query.query_id,)).rowcount
+    return Counts(added=-dropped, updated=dropped)
 
 
 def user_row(db: sqlite3.Connection, user_id: str) -> schema.User:
@@ -89,39 +139,9 @@ def _row(document: Document) -> _Row:
     return _Row(document.doc_id, document.title, document.text, encode(date), meta, date)
 
 
-def _put_user(db: sqlite3.Connection, tokenizer: Tokenizer, user_id: str, rows: dict[str, _Row]) -> Counts:
-    user = user_row(db, user_id)
-    stored = _stored(db, user.uid, rows) if user.documents else {}
-    new, changed, n = [], [], user.n
-    for doc_id, row in rows.items():
-        if doc_id not in stored:
-            n += 1
-            new.append((user.uid << schema.NUMBER_BITS | n, row))
-        elif stored[doc_id][1:] != row[:5]:
-            changed.append((stored[doc_id][0], row))
-    _write(db, tokenizer, user.uid, new, changed)
-    if new:
-        schema.keep_user(db, user._replace(n=n, documents=user.documents + len(new)))
-    return Counts(added=len(new), updated=len(changed), unchanged=len(rows) - len(new) - len(changed))
-
-
 def _stored(db: sqlite3.Connection, uid: int, doc_ids: Iterable[str]) -> dict[str, tuple[Any, ...]]:
     select = "SELECT rid, doc_id, title, text, date, meta, crc FROM doc WHERE uid = ? AND doc_id = ?"
     found = [row for doc_id in doc_ids if (row := db.execute(select, (uid, doc_id)).fetchone())]
     if any(schema.doc_crc(*row[:6]) != row[6] for row in found):
         raise schema.damaged()
     return {row[1]: row[:6] for row in found}
-
-
-def _write(
-    db: sqlite3.Connection,
-    tokenizer: Tokenizer,
-    uid: int,
-    new: Sequence[tuple[int, _Row]],
-    changed: Sequence[tuple[int, _Row]],
-) -> None:
-    docs = [(rid, uid, *row[:5], schema.doc_crc(rid, *row[:5])) for rid, row in (*new, *changed)]
-    terms = [schema.derived_of(rid, row.title, row.text, row.stated, tokenizer) for rid, row in (*new, *changed)]
-    db.executemany("INSERT OR REPLACE INTO doc VALUES (?, ?, ?, ?, ?, ?, ?, ?)", docs)
-    db.executemany("INSERT OR REPLACE INTO term VALUES (?, ?, ?, ?, ?)", terms)
-    db.executemany("DELETE FROM vec WHERE rid = ?", [(rid,) for rid, _ in changed])

@@ -45,9 +45,13 @@ def detect(path: Path) -> str:
 
 
 def is_recognised(path: Path) -> bool:
-    """Whether a file in a folder is taken for data: by its name, and JSON only where it begins with records."""
+    """Whether a file in a folder is taken for data: by its name; JSON and CSV only where they begin with records."""
     suffix = _suffix(path)
-    return bool(_RECORD.search(_head(path))) if suffix == ".json" else suffix in _BY_SUFFIX
+    if suffix == ".json":
+        return bool(_RECORD.search(_head(path)))
+    if suffix in (".csv", ".tsv"):
+        return b"user_id" in _head(path).partition(b"\n")[0]
+    return suffix in _BY_SUFFIX
 
 
 def _is_lamp(head: bytes) -> bool:

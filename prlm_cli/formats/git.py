@@ -22,9 +22,10 @@ _LOG = ["-z", "--no-merges", "--no-patch", "--no-show-signature", "--no-notes", 
 _OWN_ENVIRONMENT = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
 _ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY")
 _CHUNK = 2**16
-_ADDRESS = re.compile(r"<?[\w.+%'-]+@[\w-]+(?:\.[\w-]+)*>?")
+# Possessive, and begun only where a word does: a message of one endless word takes no longer than another.
+_ADDRESS = re.compile(r"<?(?<![\w.+%'-])[\w.+%'-]++@[\w-]++(?:\.[\w-]++)*+>?")
 # Lines that name people: trailers that end in -by, Cc, and any other with an address.
-_PEOPLE = re.compile(r"(?im)^[ \t]*(?:[\w-]+-by|cc|from|to)[ \t]*:.*$|^[ \t]*[\w-]+[ \t]*:.*<[^<>\s]*@[^<>\s]*>.*$")
+_PEOPLE = re.compile(r"(?im)^[ \t]*(?:[\w-]+-by|cc|from|to)[ \t]*:.*$|^[ \t]*[\w-]+[ \t]*:.*<[^<>\s@]*+@[^<>\s]*+>.*$")
 
 
 def read(

@@ -21,6 +21,7 @@ import hashlib
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -73,26 +74,15 @@ def read(
             query = _query(where, question, task, split)
             if golds is not None:
                 query["target"] = _gold(where, query["query_id"], golds)
-            documents = _documents(where, question, query["user_id"], on_fault)
+            items = _items(where, question)
         except DataError as error:
             if on_fault is None:
                 raise
             on_fault(error, question)
             continue
-        known = histories.of(query["user_id"])
-        new: dict[str, bytes] = {}
-        doc_ids: dict[str, None] = {}
-        for line in documents:
-            content = _hash(line.fields)
-            doc_id = line.fields["doc_id"]
-            if known.get(doc_id, new.get(doc_id, content)) != content:
-                doc_id = line.fields["doc_id"] = f"{doc_id}~{content.hex()[:8]}"
-            if doc_id not in known and doc_id not in new:
-                new[doc_id] = content
-                yield line
-            doc_ids[doc_id] = None
-        histories.add(query["user_id"], new)
-        yield Line(where, {**query, "doc_ids": [*doc_ids]})
+        documents, query["doc_ids"] = _history(where, items, query["user_id"], histories, on_fault)
+        yield from documents
+        yield Line(where, query)
 
 
 def names_users(path: Path) -> bool:
@@ -101,7 +91,7 @@ def names_users(path: Path) -> bool:
     Raises:
         DataError: If the file cannot be read.
     """
-    _, (_, question) = next(_questions(path, None), (None, Line("", {})))
+    _, (_, question) = next(_questions(path, lambda *_: None), (None, Line("", {})))
     return _user_of(question) is not None
 
 
@@ -167,22 +157,45 @@ def _query(where: str, question: Mapping[str, Any], task: str, split: str | None
     }
 
 
-def _documents(where: str, question: Mapping[str, Any], user_id: str, on_fault: OnFault | None) -> list[Line]:
+def _items(where: str, question: Mapping[str, Any]) -> list[Any]:
     profile = question.get("profile")
-    if isinstance(profile, dict):  # a table by columns, as older versions of `datasets` stored a list of objects
-        profile = [dict(zip(profile, values, strict=True)) for values in zip(*profile.values(), strict=True)]
+    if isinstance(profile, dict) and all(isinstance(column, list) for column in profile.values()):
+        # A table by columns, as older versions of `datasets` stored a list of objects.
+        return [dict(zip(profile, values, strict=True)) for values in zip_longest(*profile.values())]
     if not isinstance(profile, list):
         raise DataError(f"{where}: no field 'profile'", hint="every question needs id, input and profile")
-    lines = []
-    for number, item in enumerate(profile, start=1):
-        place = f"{where}, profile item {number}"
-        try:
-            lines.append(Line(place, _document(place, item, user_id)))
-        except DataError as error:
-            if on_fault is None:
-                raise
-            on_fault(error, item)
-    return lines
+    return profile
+
+
+def _history(
+    where: str, items: list[Any], user_id: str, histories: Histories, on_fault: OnFault | None
+) -> tuple[list[Line], list[str]]:
+    """The documents of a question's history that are new, and the ids of all."""
+    known = histories.of(user_id)
+    new: dict[str, bytes] = {}
+    lines: list[Line] = []
+    doc_ids: list[str] = []
+    for number, item in enumerate(items, start=1):
+        content = _hash(item)
+        doc_id = _id(item.get("id")) if isinstance(item, dict) else None
+        if doc_id is None or known.get(doc_id) != content:  # the common case, and the cheap one, is that it comes back
+            place = f"{where}, profile item {number}"
+            try:
+                fields = _document(place, item, user_id)
+            except DataError as error:
+                if on_fault is None:
+                    raise
+                on_fault(error, item)
+                continue
+            doc_id = fields["doc_id"]
+            if known.get(doc_id, content) != content:
+                doc_id = fields["doc_id"] = f"{doc_id}~{content.hex()[:8]}"
+            if doc_id not in known:
+                known[doc_id] = new[doc_id] = content
+                lines.append(Line(place, fields))
+        doc_ids.append(doc_id)
+    histories.add(user_id, new)
+    return lines, [*dict.fromkeys(doc_ids)]
 
 
 def _document(where: str, item: Any, user_id: str) -> dict[str, Any]:
@@ -277,4 +290,4 @@ def _given(**fields: Any) -> dict[str, Any]:
 
 
 def _hash(value: Any) -> bytes:
-    return hashlib.blake2b(msgspec.json.encode(value), digest_size=8).digest()
+    return hashlib.blake2b(msgspec.json.encode(value, order="deterministic"), digest_size=8).digest()

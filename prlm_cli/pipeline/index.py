@@ -47,6 +47,7 @@ def index(
     language: str | None = None,
     rebuild: bool = False,
     shared: bool = False,
+    shards: int | None = None,
     reporter: Reporter | None = None,
 ) -> Indexed:
     """Adds or updates the records of files; the same input twice changes nothing.
@@ -63,14 +64,18 @@ def index(
         skip_faults: Store what is sound, and write the rest, with reasons, to `errors.jsonl` in the workspace.
         language: Of the texts: for a new index, or with `rebuild`.
         rebuild: First make everything that is derived from stored texts anew.
-        shared: Into the corpus that all users share.
+        shared: Into the corpus that all users share, which is one file.
+        shards: In how many shards a new index is made; what is there must have as many.
         reporter: Told of progress.
 
     Raises:
         DataError: If something is no record, or there is none at all.
+        SettingsError: If the index is in another number of shards or another language.
         StorageError: If the store cannot be written.
     """
     reporter = reporter or Silent()
+    if not shared:
+        workspace.number_of_shards(shards)  # known before anything is read
     reading = Reading(columns or {}, split, shared)
     with contextlib.ExitStack() as stack:
         inputs = open_inputs(paths, lambda: stack.enter_context(workspace.scratch()), reading, format=format)
@@ -78,7 +83,7 @@ def index(
             raise DataError("nothing to index", hint="name some files, or - for standard input")
         expected = 0 if skip_faults else _check(inputs, reporter.stage("check"))
         stack.enter_context(workspace.write_lock(reporter=reporter))
-        store = stack.enter_context(workspace.open_store(create=True, language=language, shared=shared))
+        store = stack.enter_context(workspace.open_store(create=True, language=language, shared=shared, shards=shards))
         _settle_language(store, language, rebuild, reporter)
         rejects = stack.enter_context(Rejects(workspace.errors)) if skip_faults else None
         if shared:
@@ -140,8 +145,8 @@ class _Faults:
 def _add(store: Store, records: Iterable[Document | Query], stage: Stage, expected: int) -> tuple[Counts, Counts]:
     documents, queries, done, started = Counts(), Counts(), 0, time.monotonic()
     for block in _blocks(records):
-        documents += store.add_documents(record for record in block if isinstance(record, Document))
-        queries += store.add_queries(record for record in block if isinstance(record, Query))
+        added = store.add(block)
+        documents, queries = documents + added[0], queries + added[1]
         done += len(block)
         stage(done, expected, docs_per_s=done / max(time.monotonic() - started, 1e-9))
     return documents, queries

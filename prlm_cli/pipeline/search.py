@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +20,7 @@ from prlm_cli.retrievers.fusion import fuse
 from prlm_cli.retrievers.hit import Hit
 
 if TYPE_CHECKING:
+    from prlm_cli.models.cross_encoder import CrossEncoder
     from prlm_cli.retrievers.shared import SharedCorpus
 
 
@@ -98,11 +100,9 @@ class Search:
         return distinct[:depth]
 
     def _reranked(self, query: Query, history: History, ranked: list[Ranked]) -> list[Ranked]:
-        from prlm_cli.models.cross_encoder import load_cross_encoder
-
         rows = [history.entries[candidate.position].rid for candidate in ranked]
         texts = [shown(document) for document in self.store.documents_at(history.user_id, rows)]
-        scores = load_cross_encoder(self.settings.cross_encoder).score(query.text, texts)
+        scores = _cross_encoder(self.settings.cross_encoder).score(query.text, texts)
         order = sorted(range(len(ranked)), key=lambda n: -scores[n])  # equal scores stay in the retriever's order
         return [Ranked(ranked[n].position, scores[n]) for n in order]
 
@@ -143,6 +143,13 @@ def _newest_of_equal(ranked: Sequence[Ranked], history: History) -> list[Ranked]
         text = history.entries[candidate.position].fingerprint
         newest[text] = max(newest.get(text, candidate), candidate, key=lambda ranked: ranked.position)
     return list(newest.values())
+
+
+@lru_cache(maxsize=1)
+def _cross_encoder(name: str) -> CrossEncoder:
+    from prlm_cli.models.cross_encoder import load_cross_encoder
+
+    return load_cross_encoder(name)
 
 
 def _condition(text: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ compared, so no approximate index is needed.
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from prlm_cli.core.history import History
@@ -39,11 +39,11 @@ class Dense:
             rows = self._vectors(history)
             vectors = np.stack([np.frombuffer(rows[entry.rid], dtype="<f2") for entry in history.entries])
             history.derived[self._encoder.fingerprint] = vectors
-        asked = self._encoder.encode([query.text])[0]  # (D,)
+        asked = self._encoder.encode([query.text], queries=True)[0]  # (D,)
         scores = vectors[positions].astype(np.float32) @ asked  # (N,)
         return best(zip(scores.astype(float).tolist(), positions, strict=True), history, k)
 
-    @cached_property
+    @property
     def _encoder(self) -> Encoder:
         return _load(self._settings.encoder)
 
@@ -56,7 +56,7 @@ class Dense:
         texts = [shown(document) for document in self._store.documents_at(history.user_id, missing)]
         made = self._encoder.encode(texts).astype("<f2")
         rows = {rid: vector.tobytes() for rid, vector in zip(missing, made, strict=True)}
-        self._store.keep_vectors(self._encoder.fingerprint, rows)
+        self._store.keep_vectors(history.user_id, self._encoder.fingerprint, rows)
         return found | rows
 
 

@@ -189,10 +189,10 @@ def test_a_gpu_is_described(has_bf16, status):
 
 
 def test_the_embedded_model_is_looked_for_in_both_caches(monkeypatch, tmp_path):
-    from prlm_cli.models import loading
+    from prlm_cli.models import loading, packages
 
     cache = tmp_path / "cache"
-    monkeypatch.setattr(loading, "cache_folder", lambda: cache)
+    monkeypatch.setattr(packages, "cache_folder", lambda: cache)
     monkeypatch.setattr(loading, "_from_hub", lambda name, local_only: (None, ""))
     assert only(module._model()) == Check(
         "embedded model", "warn", "SmolLM2-135M-Instruct is not in the cache", "prlm pull"

@@ -6,7 +6,7 @@ import pytest
 
 from prlm_cli.cli import COMMANDS
 
-ALL = [*COMMANDS, "runs show", "runs rm"]
+ALL = [*COMMANDS, "runs show", "runs rm", "import lamp", "import csv", "import git"]
 
 
 def test_the_help_of_the_program_is_the_golden_one(prlm, golden):

