@@ -92,9 +92,9 @@ def check(db: sqlite3.Connection, path: Path) -> int:
     Raises:
         StorageError: If the file is no store, or one of a newer program.
     """
-    if _pragma(db, "application_id") != APPLICATION_ID:
-        raise StorageError(f"{path} is not a prlm index", hint="name another workspace with -w")
     version = _pragma(db, "user_version")
+    if _pragma(db, "application_id") != APPLICATION_ID or version < 1:
+        raise StorageError(f"{path} is not a prlm index", hint="name another workspace with -w")
     if version > VERSION:
         raise StorageError(f"{path} has format {version}, this program reads {VERSION}", hint="upgrade prlm")
     return version
@@ -111,14 +111,21 @@ def migrate(db: sqlite3.Connection) -> None:
         if _pragma(db, "user_version") == 1:
             db.create_function("query_crc", 4, query_crc)
             _execute_all(db, _FROM_1_TO_2)
+            db.create_function("doc_crc", 6, doc_crc)
+            db.execute("UPDATE doc SET crc = doc_crc(rid, doc_id, title, text, date, meta)")
             _write_derived(db, DEFAULT_LANGUAGE)
             keep_users(db, [User(*row) for row in db.execute("SELECT uid, user_id, n, documents FROM user")])
             db.execute(f"PRAGMA user_version={VERSION}")
 
 
 def rebuild(db: sqlite3.Connection, language: str) -> int:
-    """Makes everything that is derived from the texts anew, in one transaction; returns how many documents."""
+    """Makes everything that is derived from the texts anew, in one transaction; returns how many documents.
+
+    Raises:
+        sqlite3.DatabaseError: If a text is damaged.
+    """
     with transaction(db):
+        db.execute("DELETE FROM term")  # those that belong to nothing, too
         return _write_derived(db, language)
 
 
@@ -152,10 +159,12 @@ class transaction:
         self._db.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._db.execute("COMMIT")
-        elif self._db.in_transaction:  # a full disk has rolled it back already
-            self._db.execute("ROLLBACK")
+        try:
+            if kind is None:
+                self._db.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:  # a full disk has rolled it back already
+                self._db.execute("ROLLBACK")
 
 
 def damaged() -> sqlite3.DatabaseError:
@@ -241,11 +250,12 @@ def _write_derived(db: sqlite3.Connection, language: str) -> int:
     tokenizer = terms.tokenizer(language)
     _set_language(db, language)
     count, last = 0, -1
-    select = "SELECT rid, doc_id, title, text, date, meta FROM doc WHERE rid > ? ORDER BY rid LIMIT 1000"
+    select = "SELECT rid, doc_id, title, text, date, meta, crc FROM doc WHERE rid > ? ORDER BY rid LIMIT 1000"
     while rows := db.execute(select, (last,)).fetchall():
-        sources = [Source(rid, title, text, _decode(date)) for rid, _, title, text, date, _ in rows]
+        if any(doc_crc(*row) != crc for *row, crc in rows):
+            raise damaged()
+        sources = [Source(rid, title, text, _decode(date)) for rid, _, title, text, date, *_ in rows]
         db.executemany("INSERT OR REPLACE INTO term VALUES (?, ?, ?, ?, ?)", derived(sources, tokenizer))
-        db.executemany("UPDATE doc SET crc = ? WHERE rid = ?", [(doc_crc(*row), row[0]) for row in rows])
         count, last = count + len(rows), rows[-1][0]
     return count
 

@@ -349,19 +349,22 @@ class Store:
         return sqlite3.connect(uri, uri=True, timeout=_LOCK_TIMEOUT, isolation_level=None)
 
     def _prepare(self, create: bool, language: str, cache_kb: int) -> None:
+        for pragma in ("secure_delete=ON", "synchronous=NORMAL", f"cache_size=-{cache_kb}"):
+            self._db.execute(f"PRAGMA {pragma}")
         name = self._shard and self._shard.name
         if schema.is_empty(self._db):  # a new file, or one whose maker was killed at once
             if not create:
                 raise self._nothing()
             schema.create(self._db, language, name)
-        elif schema.check(self._db, self.path) < schema.VERSION:
+        elif (version := schema.check(self._db, self.path)) < schema.VERSION:
+            if not (create or _is_writable(self.path)):
+                what = f"{self.path} has the older format {version}, and cannot be written"
+                raise StorageError(what, hint="let it be written once, to bring it forward")
             schema.migrate(self._db)
         if (found := schema.shard(self._db)) != name:
             what = f"shard {found}" if found else "a whole index"
             raise StorageError(f"{self.path} holds {what}", hint="put the files of an index back under their own names")
-        pragmas = ("secure_delete=ON", "synchronous=NORMAL", f"cache_size=-{cache_kb}", f"query_only={not create}")
-        for pragma in pragmas:
-            self._db.execute(f"PRAGMA {pragma}")
+        self._db.execute(f"PRAGMA query_only={not create}")
 
     def _nothing(self) -> DataError:
         return DataError(f"no index in {self.path.parent}", hint="run `prlm index DATA` first")
