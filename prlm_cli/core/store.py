@@ -184,29 +184,45 @@ class Store:
             return History(user_id, entries, lambda: self._doc_ids(user.uid))
 
     def documents(self, user_id: str, doc_ids: Sequence[str] | None = None) -> list[Document]:
-        """Documents of one user: those of `doc_ids` in that order, or all in the order they came in."""
+        """Documents of one user: those of `doc_ids` in that order, or all in the order they came in.
+
+        Raises:
+            StorageError: If a row is damaged or missing.
+        """
         with self._storage_errors(), self.snapshot():
-            uid = self._uid(user_id)
-            where = "WHERE uid = ? ORDER BY rid" if doc_ids is None else "WHERE uid = ? AND doc_id = ?"
-            keys: list[tuple[Any, ...]]
-            keys = [(uid,)] if doc_ids is None else [(uid, doc_id) for doc_id in doc_ids]
-            return [_document(user_id, row) for key in keys for _, row in self._rows(where, key)]
+            user = schema.find_user(self._db, user_id)
+            if user is None:
+                return []
+            if doc_ids is None:
+                return [_document(user_id, row) for row in self._rows_of(user).values()]
+            rids = {doc_id: rid for rid, doc_id in self._doc_ids(user.uid).items()}
+            return self.documents_at(user_id, [rids[doc_id] for doc_id in doc_ids if doc_id in rids])
 
     def documents_at(self, user_id: str, rids: Sequence[int]) -> list[Document]:
-        """The documents of one user in these rows, in their order; a row of anybody else is not found."""
+        """The documents of one user in the rows that a history of the same snapshot names, in their order.
+
+        Raises:
+            StorageError: If a row is damaged, missing, or anybody else's.
+        """
         with self._storage_errors():
-            uid = self._uid(user_id)
+            own = range(*_rids(self._uid(user_id) or 0))
             found: dict[int, tuple[Any, ...]] = {}
             for some in (rids[n : n + _MANY_ROWS] for n in range(0, len(rids), _MANY_ROWS)):
-                found |= self._rows(f"WHERE rid IN ({','.join('?' * len(some))}) AND uid = ?", (*some, uid))
-            return [_document(user_id, found[rid]) for rid in rids if rid in found]
+                found |= self._rows(f"WHERE rid IN ({','.join('?' * len(some))})", some)
+            if not all(rid in own and rid in found for rid in rids):
+                raise schema.damaged()
+            return [_document(user_id, found[rid]) for rid in rids]
 
     def meta(self, user_id: str) -> dict[int, dict[str, Any]]:
-        """The `meta` of those documents of one user that have one, by row."""
-        with self._storage_errors():
-            select = "SELECT rid, meta FROM doc WHERE rid >= ? AND rid < ? AND meta IS NOT NULL"
-            rows = self._db.execute(select, _rids(self._uid(user_id) or 0))
-            return {rid: msgspec.json.decode(meta) for rid, meta in rows}
+        """The `meta` of those documents of one user that have one, by row.
+
+        Raises:
+            StorageError: If a row is damaged or missing.
+        """
+        with self._storage_errors(), self.snapshot():
+            user = schema.find_user(self._db, user_id)
+            rows = self._rows_of(user) if user else {}
+            return {rid: msgspec.json.decode(meta) for rid, (*_, meta) in rows.items() if meta}
 
     def vectors(self, user_id: str, model: str) -> dict[int, bytes]:
         """The vectors of one user's documents that an encoder has made, by row.
@@ -351,8 +367,21 @@ class Store:
         return user.uid if user else None
 
     def _doc_ids(self, uid: int) -> dict[int, str]:
-        with self._storage_errors():
-            return dict(self._db.execute("SELECT rid, doc_id FROM doc WHERE uid = ?", (uid,)).fetchall())
+        # From the table and from its index, and they must agree: the CRC would need the texts.
+        rows = "SELECT rid, doc_id FROM doc NOT INDEXED WHERE rid >= ? AND rid < ?"
+        keys = "SELECT rid, doc_id FROM doc INDEXED BY doc_key WHERE uid = ?"
+        with self._storage_errors(), self.snapshot():
+            found: dict[int, str] = dict(self._db.execute(rows, _rids(uid)).fetchall())
+            if found != dict(self._db.execute(keys, (uid,)).fetchall()):
+                raise schema.damaged()
+            return found
+
+    def _rows_of(self, user: schema.User) -> dict[int, tuple[Any, ...]]:
+        """All rows of a user in `doc`, by row id, in the order they came in."""
+        found = dict(self._rows("WHERE rid >= ? AND rid < ? ORDER BY rid", _rids(user.uid)))
+        if len(found) != user.documents:
+            raise schema.damaged()
+        return found
 
     def _rows(self, where: str, key: Sequence[int | str | None]) -> Iterator[tuple[int, tuple[Any, ...]]]:
         """Row ids and rows of `doc`, each held against its CRC."""
@@ -369,11 +398,10 @@ class Store:
         return Erased(user.documents, self._db.execute("DELETE FROM query WHERE uid = ?", (user.uid,)).rowcount)
 
     def _erase_document(self, user: schema.User, doc_id: str) -> Erased:
-        key = (user.uid, doc_id)
-        found = self._db.execute("SELECT rid, text FROM doc WHERE uid = ? AND doc_id = ?", key).fetchone()
-        if not found:
+        found = next(self._rows("WHERE uid = ? AND doc_id = ?", (user.uid, doc_id)), None)
+        if found is None:
             return Erased(0, 0)
-        rid, text = found
+        rid, (_, _, text, *_) = found
         for table in ("doc", "term", "vec"):
             self._db.execute(f"DELETE FROM {table} WHERE rid = ?", (rid,))
         schema.keep_users(self._db, [user._replace(documents=user.documents - 1)])

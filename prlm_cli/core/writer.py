@@ -140,6 +140,8 @@ def _row(document: Document) -> _Row:
 
 
 def _stored(db: sqlite3.Connection, uid: int, doc_ids: Iterable[str]) -> dict[str, tuple[Any, ...]]:
-    select = "SELECT rid, doc_id, title, text, date, meta FROM doc WHERE uid = ? AND doc_id = ?"
-    found = (db.execute(select, (uid, doc_id)).fetchone() for doc_id in doc_ids)
-    return {row[1]: row for row in found if row}
+    select = "SELECT rid, doc_id, title, text, date, meta, crc FROM doc WHERE uid = ? AND doc_id = ?"
+    found = [row for doc_id in doc_ids if (row := db.execute(select, (uid, doc_id)).fetchone())]
+    if any(schema.doc_crc(*row[:6]) != row[6] for row in found):
+        raise schema.damaged()
+    return {row[1]: row[:6] for row in found}

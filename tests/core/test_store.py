@@ -330,3 +330,65 @@ def test_a_writer_who_commits_amid_a_read_is_not_taken_for_damage(path, ask):
         assert next(left, None) is None
         assert len(found) == 1
         assert _texts(reader) == ["one", "two"]
+
+
+def test_rows_are_read_in_the_order_asked_for_and_however_many(path):
+    with Store(path, create=True) as store:
+        store.add_documents(Document(user_id="u", doc_id=str(n), text=f"text {n}") for n in range(2500))
+        entries = store.history("u").entries
+        rids = [entry.rid for entry in entries][::-1] + [entries[7].rid]
+
+        assert [document.doc_id for document in store.documents_at("u", rids)] == [*map(str, range(2499, -1, -1)), "7"]
+        assert store.documents_at("u", []) == []
+
+
+def test_a_row_of_somebody_else_or_of_nobody_is_never_given(store):
+    theirs = store.history("v").entries[0].rid
+    own = [entry.rid for entry in store.history("u").entries]
+    assert len(store.documents_at("u", own)) == 2
+
+    for user_id, rids in [("u", [theirs]), ("u", [*own, theirs]), ("nobody", own), ("u", [max(own) + 1])]:
+        with pytest.raises(StorageError, match="damaged rows"):
+            store.documents_at(user_id, rids)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE doc SET meta = '{' WHERE doc_id = 'b'",
+        "UPDATE doc SET meta = NULL WHERE doc_id = 'b'",
+        "UPDATE doc SET text = 'other' WHERE doc_id = 'b'",
+        "UPDATE doc SET doc_id = 'c' WHERE doc_id = 'b'",
+        "UPDATE doc SET rid = rid + 7 WHERE doc_id = 'b'",
+        "DELETE FROM doc WHERE doc_id = 'b'",
+    ],
+)
+def test_a_damaged_or_lost_document_is_noticed_by_every_read_of_its_user(path, store, damage):
+    rids = [entry.rid for entry in store.history("u").entries]
+    _change(path, damage)
+
+    for ask in (lambda: store.documents("u"), lambda: store.documents_at("u", rids), lambda: store.meta("u")):
+        with pytest.raises(StorageError, match="damaged rows"):
+            ask()
+    assert store.documents("v") == _DOCUMENTS[2:]
+
+
+def test_an_index_of_ids_that_tells_another_story_than_the_rows_is_damage(path, store):
+    store.settle()
+    store.__exit__()
+    content = path.read_bytes()
+    key = b"b" + (1 << 24 | 1).to_bytes(4)  # doc_id and row, as only the index has them side by side
+    assert content.count(key) == 1
+    path.write_bytes(content.replace(key, b"z" + key[1:]))
+
+    with Store(path, create=True) as damaged:
+        assert len(damaged.documents("u")) == 2
+        for ask in (
+            lambda: damaged.history("u").doc_ids,
+            lambda: damaged.documents("u", ["b"]),
+            lambda: damaged.documents("u", ["z"]),
+            lambda: damaged.erase("u", "z"),
+            lambda: damaged.add_documents([Document(user_id="u", doc_id="z", text="new")]),
+        ):
+            with pytest.raises(StorageError, match="damaged rows"):
+                ask()
