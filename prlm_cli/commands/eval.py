@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import structs
 
 from prlm_cli import ui
 from prlm_cli.commands import options
@@ -72,7 +73,7 @@ def evaluate(
         raise DataError("eval has no INPUT", hint="name a JSONL file of generations, or - for standard input")
     settings = config.eval
     if metrics is not None:
-        settings = settings.model_copy(update={"metrics": [name.strip() for name in metrics.split(",")]})
+        settings = structs.replace(settings, metrics=[name.strip() for name in metrics.split(",")])
     result = run(read_generations(source), settings, seed=config.seed)
     deliver(result.as_dict(), result.scores.records(), lambda: _print_metrics(result))
 

@@ -6,12 +6,13 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import typer
 
 from prlm_cli.commands.options import keyword, with_parameters
 from prlm_cli.core import settings
+from prlm_cli.core.sections import bare
 from prlm_cli.core.settings import Config
 
 
@@ -93,40 +94,24 @@ def config_flags(**flags: str) -> Callable[[Callable[..., None]], Callable[..., 
 
 
 def _flag(name: str, key: str) -> inspect.Parameter:
-    field = settings.describe(key)
+    setting = settings.describe(key)
     names = ["-k"] if name == "k" else [f"--{name.replace('_', '-')}"]
-    kind = _plain_type(field.annotation)
+    kind = bare(setting.type)
+    metavar = None
     if kind is bool:
         names = [f"{names[0]}/--no-{name.replace('_', '-')}"]
-    choices = "|".join(str(choice) for choice in _choices(field.annotation))
-    option = typer.Option(*names, help=field.description, metavar=choices or None)
-    if field.default is None:
+    elif get_origin(kind) is Literal:
+        kind, metavar = str, "|".join(get_args(kind))  # the settings check the value
+    option = typer.Option(*names, help=setting.help, metavar=metavar)
+    if setting.default is None:
         kind |= None
-    return keyword(name, kind, option, field.default)
+    return keyword(name, kind, option, setting.default)
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
     """Whether a flag was typed; its default only tells what holds where no layer says otherwise."""
     source = context.get_parameter_source(name)
     return source is not None and source.name != "DEFAULT"
-
-
-def _choices(annotation: Any) -> tuple[Any, ...]:
-    return (
-        get_args(annotation)
-        if getattr(annotation, "__origin__", None) is not None and str(annotation).startswith("typing.Literal")
-        else ()
-    )
-
-
-def _plain_type(annotation: Any) -> Any:
-    """The type a flag parses; pydantic checks the rest."""
-    if _choices(annotation):
-        return str
-    if get_origin(annotation) is list:
-        return annotation
-    optional = [part for part in get_args(annotation) if part is not type(None)]
-    return optional[0] if optional else annotation
 
 
 __all__ = ["RETRIEVAL_FLAGS", "Config", "config_flags"]

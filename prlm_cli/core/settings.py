@@ -3,18 +3,29 @@
 Layers, weakest first: defaults, preset, configuration file, `--set`, flags. An unknown key is refused, with a hint.
 """
 
-from __future__ import annotations
+# Without `annotations` from __future__, which would leave each annotation to be compiled when the program runs.
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+import msgspec
+from msgspec import Meta, field
 
 from prlm_cli.core.dates import parse_period
 from prlm_cli.core.errors import SettingsError, did_you_mean
+from prlm_cli.core.sections import (
+    Count,
+    Natural,
+    NotNegative,
+    Positive,
+    Section,
+    Setting,
+    Share,
+    WrongSetting,
+    settings_of,
+)
 
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 Layout = Literal["completion", "turns", "document"]
@@ -22,140 +33,144 @@ RetrieverName = Literal["bm25", "bm25+", "bm25l", "atire", "robertson", "dense",
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
-class Section(BaseModel):
-    """A frozen group of settings; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
-
-
-class ModelSettings(Section):
+class ModelSettings(Section, kw_only=True, frozen=True):
     """The base model and its adapters."""
 
-    name: str = Field(EMBEDDED_MODEL, description="Base model: a local folder, a cached or hub model, or the default.")
-    qlora: bool = Field(False, description="Load the base model in 4 bits (NF4) and train an adapter on it.")
-    lora_r: int = Field(16, ge=1, description="Rank of the adapters.")
-    lora_alpha: int = Field(32, ge=1, description="Scale of the adapters.")
+    name: Annotated[str, "Base model: a local folder, a cached or hub model, or the default."] = EMBEDDED_MODEL
+    qlora: Annotated[bool, "Load the base model in 4 bits (NF4) and train an adapter on it."] = False
+    lora_r: Annotated[Count, "Rank of the adapters."] = 16
+    lora_alpha: Annotated[Count, "Scale of the adapters."] = 32
 
 
-class RetrievalSettings(Section):
+class RetrievalSettings(Section, kw_only=True, frozen=True):
     """Which records of the user's history a prompt gets."""
 
-    retriever: RetrieverName = Field("bm25", description="How records are ranked.")
-    k: int = Field(4, ge=0, description="How many records of the user's own history to retrieve.")
-    undated: Literal["drop", "keep"] = Field("drop", description="Undated records when a filter of dates acts.")
-    as_of: str | None = Field(None, description="Only records older than this date, whatever the query's.")
-    since: str | None = Field(None, description="Only records of this date or newer.")
-    where: list[str] = Field([], description="Only records whose meta has key=value; repeatable.")
-    min_score: float | None = Field(None, description="Only records that score more than this.")
-    dedupe: bool = Field(False, description="Of records with the same text, only the newest.")
-    mmr: float | None = Field(None, ge=0, le=1, description="Diversity: 1 ranks by score alone, 0 by novelty alone.")
-    rerank: bool = Field(False, description="Order the best candidates anew with a cross-encoder.")
-    candidates: int = Field(50, ge=1, description="How many of the best --rerank and --mmr choose from.")
-    corpus: Literal["own", "shared"] = Field("own", description="Own records, or fused with the shared corpus.")
-    encoder: str = Field("all-MiniLM-L6-v2", description="Sentence encoder of dense retrieval.")
-    cross_encoder: str = Field("cross-encoder/ms-marco-MiniLM-L6-v2", description="Model of --rerank.")
+    retriever: Annotated[RetrieverName, "How records are ranked."] = "bm25"
+    k: Annotated[Natural, "How many records of the user's own history to retrieve."] = 4
+    undated: Annotated[Literal["drop", "keep"], "Undated records when a filter of dates acts."] = "drop"
+    as_of: Annotated[str | None, "Only records older than this date, whatever the query's."] = None
+    since: Annotated[str | None, "Only records of this date or newer."] = None
+    where: Annotated[list[str], "Only records whose meta has key=value; repeatable."] = field(default_factory=list)
+    min_score: Annotated[float | None, "Only records that score more than this."] = None
+    dedupe: Annotated[bool, "Of records with the same text, only the newest."] = False
+    mmr: Annotated[Share | None, "Diversity: 1 ranks by score alone, 0 by novelty alone."] = None
+    rerank: Annotated[bool, "Order the best candidates anew with a cross-encoder."] = False
+    candidates: Annotated[Count, "How many of the best --rerank and --mmr choose from."] = 50
+    corpus: Annotated[Literal["own", "shared"], "Own records, or fused with the shared corpus."] = "own"
+    encoder: Annotated[str, "Sentence encoder of dense retrieval."] = "all-MiniLM-L6-v2"
+    cross_encoder: Annotated[str, "Model of --rerank."] = "cross-encoder/ms-marco-MiniLM-L6-v2"
 
-    @field_validator("as_of", "since")
-    @classmethod
-    def _is_a_date(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_period(value)
-        return value
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, date in (("as_of", self.as_of), ("since", self.since)):
+            try:
+                if date is not None:
+                    parse_period(date)
+            except (ValueError, OverflowError) as error:
+                raise WrongSetting(name, "a date, such as 2024-05-17") from error
 
 
-class PromptSettings(Section):
+class PromptSettings(Section, kw_only=True, frozen=True):
     """How a query and its records become a prompt."""
 
-    task: str = Field("titles", description="What is asked for: names the parts of the prompt.")
-    layout: Literal["auto", "completion", "turns", "document"] = Field(
-        "auto", description="Form of the prompt; auto is what measured best for the model."
-    )
-    reasoning: Literal["auto", "on", "off"] = Field(
-        "auto", description="Reason in <think> before answering; auto: on in training, then as the run was trained."
-    )
-    max_tokens: int = Field(384, ge=64, description="Longest prompt, in tokens; records are cut to fit.")
+    task: Annotated[str, "What is asked for: names the parts of the prompt."] = "titles"
+    layout: Annotated[
+        Literal["auto", "completion", "turns", "document"],
+        "Form of the prompt; auto is what measured best for the model.",
+    ] = "auto"
+    reasoning: Annotated[
+        Literal["auto", "on", "off"],
+        "Reason in <think> before answering; auto: on in training, then as the run was trained.",
+    ] = "auto"
+    max_tokens: Annotated[int, Meta(ge=64), "Longest prompt, in tokens; records are cut to fit."] = 384
 
 
-class GenerationSettings(Section):
+class GenerationSettings(Section, kw_only=True, frozen=True):
     """Decoding."""
 
-    batch_size: int = Field(32, ge=1, description="Prompts decoded together.")
-    temperature: float = Field(0.0, ge=0, description="Sampling temperature; 0 decodes greedily.")
-    max_new_tokens: int | None = Field(
-        None, ge=1, description="Longest completion; default 96 with reasoning, else 24."
-    )
+    batch_size: Annotated[Count, "Prompts decoded together."] = 32
+    temperature: Annotated[NotNegative, "Sampling temperature; 0 decodes greedily."] = 0.0
+    max_new_tokens: Annotated[Count | None, "Longest completion; default 96 with reasoning, else 24."] = None
 
 
-class PairsSettings(Section):
+class PairsSettings(Section, kw_only=True, frozen=True):
     """The contrastive pairs of the reward model."""
 
-    policy: str = Field("none", description="Who writes the answers: none (the untuned model), warm-start or a run.")
-    swapped: bool = Field(True, description="Pairs whose rejected answer was written from another user's profile.")
-    max_queries: int = Field(48, ge=2, description="How many training queries to write answers for.")
+    policy: Annotated[str, "Who writes the answers: none (the untuned model), warm-start or a run."] = "none"
+    swapped: Annotated[bool, "Pairs whose rejected answer was written from another user's profile."] = True
+    max_queries: Annotated[int, Meta(ge=2), "How many training queries to write answers for."] = 48
 
 
-class RewardSettings(Section):
+class RewardSettings(Section, kw_only=True, frozen=True):
     """The personalisation reward model."""
 
-    profile: bool = Field(True, description="Show the profile to the reward model; the paper's does not see it.")
-    steps: int = Field(16, ge=1, description="Optimiser steps.")
-    batch_size: int = Field(4, ge=1, description="Pairs a step.")
-    learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate.")
-    max_tokens: int = Field(320, ge=64, description="Longest input: profile, query and answer.")
-    heldout_share: float = Field(0.2, gt=0, lt=1, description="Share of users, by a hash of the id, kept for the test.")
+    profile: Annotated[bool, "Show the profile to the reward model; the paper's does not see it."] = True
+    steps: Annotated[Count, "Optimiser steps."] = 16
+    batch_size: Annotated[Count, "Pairs a step."] = 4
+    learning_rate: Annotated[Positive, "Peak learning rate."] = 2e-4
+    max_tokens: Annotated[int, Meta(ge=64), "Longest input: profile, query and answer."] = 320
+    heldout_share: Annotated[float, Meta(gt=0, lt=1), "Share of users, by a hash of the id, kept for the test."] = 0.2
 
 
-class WarmStartSettings(Section):
+class WarmStartSettings(Section, kw_only=True, frozen=True):
     """The short supervised run before GRPO."""
 
-    kind: Literal["auto", "none", "answers", "traces"] = Field(
-        "auto", description="What it imitates: the users' answers, or answers after a trace of reasoning."
-    )
-    steps: int = Field(40, ge=1, description="Optimiser steps.")
-    batch_size: int = Field(4, ge=1, description="Examples a step.")
-    learning_rate: float = Field(5e-4, gt=0, description="Peak learning rate.")
+    kind: Annotated[
+        Literal["auto", "none", "answers", "traces"],
+        "What it imitates: the users' answers, or answers after a trace of reasoning.",
+    ] = "auto"
+    steps: Annotated[Count, "Optimiser steps."] = 40
+    batch_size: Annotated[Count, "Examples a step."] = 4
+    learning_rate: Annotated[Positive, "Peak learning rate."] = 5e-4
 
 
-class PolicySettings(Section):
+class PolicySettings(Section, kw_only=True, frozen=True):
     """GRPO."""
 
-    reward_model: str | None = Field(None, description="Reward model run, or none; default: the newest one.")
-    start_from: str | None = Field(None, description="Policy run whose adapter training goes on from.")
-    steps: int = Field(24, ge=1, description="Optimiser steps of GRPO.")
-    prompts_per_step: int = Field(2, ge=1, description="Prompts a step; completions a step are this times G.")
-    num_generations: int = Field(8, ge=2, description="Rollouts per prompt, G.")
-    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate, cosine decay.")
-    temperature: float = Field(0.7, gt=0, description="Sampling temperature of the rollouts.")
-    max_new_tokens: int | None = Field(None, ge=1, description="Longest rollout; default as in generation.")
-    loss_type: Literal["grpo", "dr_grpo", "dapo"] = Field("dapo", description="Normalisation of the loss.")
-    scale_rewards: Literal["group", "batch", "none"] = Field("group", description="What advantages are divided by.")
-    beta: float = Field(0.0, ge=0, description="Weight of the KL term against the start.")
-    epsilon: float = Field(0.2, gt=0, description="Lower clip of the ratio.")
-    epsilon_high: float = Field(0.28, gt=0, description="Upper clip of the ratio.")
-    max_grad_norm: float = Field(0.2, gt=0, description="Gradient clipping.")
-    micro_batch: int | None = Field(None, ge=1, description="Completions a forward pass; default: a whole group.")
-    save_steps: int = Field(8, ge=1, description="Steps between checkpoints.")
-    eval_steps: int = Field(8, ge=1, description="Steps between held-out evaluations.")
-    eval_queries: int = Field(12, ge=0, description="Dev queries that choose the best adapter; 0 keeps the last.")
-    rewards: dict[str, float] = Field(
-        {"overlap": 1.0, "format": 0.1, "personalization": 0.1}, description="Weight of each reward."
+    reward_model: Annotated[str | None, "Reward model run, or none; default: the newest one."] = None
+    start_from: Annotated[str | None, "Policy run whose adapter training goes on from."] = None
+    steps: Annotated[Count, "Optimiser steps of GRPO."] = 24
+    prompts_per_step: Annotated[Count, "Prompts a step; completions a step are this times G."] = 2
+    num_generations: Annotated[int, Meta(ge=2), "Rollouts per prompt, G."] = 8
+    learning_rate: Annotated[Positive, "Peak learning rate, cosine decay."] = 1e-4
+    temperature: Annotated[Positive, "Sampling temperature of the rollouts."] = 0.7
+    max_new_tokens: Annotated[Count | None, "Longest rollout; default as in generation."] = None
+    loss_type: Annotated[Literal["grpo", "dr_grpo", "dapo"], "Normalisation of the loss."] = "dapo"
+    scale_rewards: Annotated[Literal["group", "batch", "none"], "What advantages are divided by."] = "group"
+    beta: Annotated[NotNegative, "Weight of the KL term against the start."] = 0.0
+    epsilon: Annotated[Positive, "Lower clip of the ratio."] = 0.2
+    epsilon_high: Annotated[Positive, "Upper clip of the ratio."] = 0.28
+    max_grad_norm: Annotated[Positive, "Gradient clipping."] = 0.2
+    micro_batch: Annotated[Count | None, "Completions a forward pass; default: a whole group."] = None
+    save_steps: Annotated[Count, "Steps between checkpoints."] = 8
+    eval_steps: Annotated[Count, "Steps between held-out evaluations."] = 8
+    eval_queries: Annotated[Natural, "Dev queries that choose the best adapter; 0 keeps the last."] = 12
+    rewards: Annotated[dict[str, float], "Weight of each reward."] = field(
+        default_factory=lambda: {"overlap": 1.0, "format": 0.1, "personalization": 0.1}
     )
 
 
-class EvalSettings(Section):
+class EvalSettings(Section, kw_only=True, frozen=True):
     """Evaluation."""
 
-    metrics: list[str] = Field(
-        ["rouge1", "rouge2", "rougeL", "exact_match", "format_rate", "extract_fail", "copy_rate"],
-        description="Metrics to report.",
+    metrics: Annotated[list[str], "Metrics to report."] = field(
+        default_factory=lambda: [
+            "rouge1",
+            "rouge2",
+            "rougeL",
+            "exact_match",
+            "format_rate",
+            "extract_fail",
+            "copy_rate",
+        ]
     )
-    bootstrap: int = Field(2000, ge=100, description="Resamples of users behind each interval.")
+    bootstrap: Annotated[int, Meta(ge=100), "Resamples of users behind each interval."] = 2000
 
 
-class Config(Section):
+class Config(Section, kw_only=True, frozen=True):
     """One resolved configuration; stored with each run."""
 
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    seed: Annotated[Natural, "Seed of everything random."] = 0
     model: ModelSettings = ModelSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     prompt: PromptSettings = PromptSettings()
@@ -219,7 +234,7 @@ def resolve(
     """
     if preset not in PRESETS:
         raise SettingsError(f"no preset '{preset}'", hint=did_you_mean(preset, PRESETS))
-    values = (base or Config()).model_dump(exclude_none=True)
+    values = _table(base or Config())
     origins: dict[str, str] = {}
     _overlay(values, PRESETS[preset])
     if config_file:
@@ -241,47 +256,57 @@ def to_toml(config: Config) -> str:
     """The whole configuration as TOML that `resolve` reads back to the same; keys that are not set are left out."""
     import tomli_w
 
-    return tomli_w.dumps(config.model_dump(exclude_none=True))
+    return tomli_w.dumps(_table(config))
 
 
-def describe(key: str) -> Any:
-    """The pydantic field behind "section.key" or "key".
+def describe(key: str) -> Setting:
+    """The setting behind "section.key" or "key".
 
     Raises:
         KeyError: If there is none.
     """
     *sections, name = key.split(".")
-    model: Any = Config
-    for section in sections:
-        model = model.model_fields[section].annotation
-    return model.model_fields[name]
+    section: type[Section] = Config
+    for part in sections:
+        section = settings_of(section)[part].type
+    return settings_of(section)[name]
+
+
+def _table(config: Config) -> dict[str, Any]:
+    """The configuration as tables of a TOML file, which knows no null."""
+    values = msgspec.to_builtins(config)
+    return {
+        name: {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+        for name, value in values.items()
+    }
 
 
 def _validate(values: dict[str, Any], origins: dict[str, str]) -> Config:
     try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        origin = origins.get(
-            key,
-            next((o for k, o in origins.items() if f"{key}.".startswith(f"{k}.") or f"{k}.".startswith(f"{key}.")), ""),
-        )
-        if first["type"] == "extra_forbidden":
-            raise SettingsError(f"{origin}unknown key {key}", hint=did_you_mean(key, _known_keys())) from error
-        raise SettingsError(f"{origin}{key}: {first['msg'][0].lower()}{first['msg'][1:]}", hint="see --help") from error
+        return Config.of(values)
+    except WrongSetting as error:
+        hint = error.hint if error.expected else did_you_mean(error.key, _known_keys())
+        raise SettingsError(f"{_origin(error.key, origins)}{error.message}", hint=hint) from error
+
+
+def _origin(key: str, origins: dict[str, str]) -> str:
+    """Where a key came from: where it was given, or its table, or something in it."""
+    related = (
+        origin
+        for other, origin in origins.items()
+        if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
+    )
+    return origins.get(key, next(related, ""))
 
 
 def _known_keys() -> list[str]:
-    known = []
-    for name, field in Config.model_fields.items():
-        section = field.annotation
-        is_section = isinstance(section, type) and issubclass(section, Section)
-        known += [name, *(f"{name}.{key}" for key in section.model_fields)] if is_section else [name]  # type: ignore[union-attr]
-    return known
+    sections = {name: getattr(setting.type, "__struct_fields__", ()) for name, setting in settings_of(Config).items()}
+    return [*sections, *(f"{section}.{name}" for section, names in sections.items() for name in names)]
 
 
 def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
+    import tomllib
+
     try:
         text = path.read_text(encoding="utf-8")
         return text, tomllib.loads(text)
@@ -303,6 +328,8 @@ def _line_of(text: str, key: str) -> int:
 
 
 def _parse_assignment(assignment: str) -> tuple[str, Any]:
+    import tomllib
+
     key, equals, value = assignment.partition("=")
     if not equals:
         raise SettingsError(f"--set {assignment}: no '='", hint="write --set section.key=value")

@@ -10,6 +10,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec import structs
+
 from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import Document, Generation, Retrieved, widen
@@ -154,7 +156,7 @@ def _forget_finished(workspace: Workspace) -> None:
 
 def _best_form(workspace: Workspace, base: Policy, config: Config, size: _Size, reporter: Reporter) -> Form:
     with workspace.open_store() as store:
-        retrieval = config.retrieval.model_copy(update={"k": max(size.ks)})
+        retrieval = structs.replace(config.retrieval, k=max(size.ks))
         # One query of each of the first people: the training split comes user by user.
         first = {query.user_id: query for query in stored_queries(store, "train")}
         queries = list(retrieve(store, islice(first.values(), size.form_queries), retrieval, seed=config.seed))
@@ -166,8 +168,8 @@ def _direct(config: Config) -> Config:
 
     The demo's own budget, small to save time, would make the baseline weaker than it is.
     """
-    generation = config.generation.model_copy(update={"max_new_tokens": None})
-    return with_prompt(config.model_copy(update={"generation": generation}), max_tokens=Config().prompt.max_tokens)
+    generation = structs.replace(config.generation, max_new_tokens=None)
+    return with_prompt(structs.replace(config, generation=generation), max_tokens=Config().prompt.max_tokens)
 
 
 def _policy_outcome(run: Run) -> str:

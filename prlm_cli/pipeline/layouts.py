@@ -10,6 +10,8 @@ from itertools import islice
 from statistics import mean
 from typing import NamedTuple
 
+import msgspec
+
 from prlm_cli.core.records import Retrieved, widen
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import LAYOUTS, Config, Layout
@@ -74,8 +76,8 @@ def _measured(workspace: Workspace, queries: Iterable[Retrieved], config: Config
         return "completion"
     cache = workspace.cache / "layouts.json"
     known = read_json(cache) if cache.exists() else {}
-    facts = [config.model.model_dump(), config.prompt.task, config.prompt.max_tokens, config.retrieval.model_dump()]
-    key = hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
+    facts = [config.model, config.prompt.task, config.prompt.max_tokens, config.retrieval]
+    key = hashlib.blake2b(msgspec.json.encode(facts), digest_size=8).hexdigest()
     if key not in known:
         reporter.note(f"measuring the layouts once for {config.model.name}")
         policy = load_policy(with_prompt(config, layout="completion", reasoning="off"), reporter=reporter)

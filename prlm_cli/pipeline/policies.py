@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.prompts import PromptBuilder
 from prlm_cli.core.reporting import Reporter
@@ -180,4 +182,4 @@ def measured_layout(model: str) -> Layout | None:
 
 def with_prompt(config: Config, **fields: Any) -> Config:
     """The configuration with other prompt settings."""
-    return config.model_copy(update={"prompt": config.prompt.model_copy(update=fields)})
+    return structs.replace(config, prompt=structs.replace(config.prompt, **fields))

@@ -247,10 +247,10 @@ class _Controls:
     def retrieve(self, control: str, queries: Sequence[Query], k: int) -> Iterator[Retrieved | None]:
         """The records of a control; None where nobody else has one that is old enough."""
         if control == WRONG_USER:
-            settings = self._settings.model_copy(update={"k": k})
+            settings = msgspec.structs.replace(self._settings, k=k)
             return (self._swapped(query, settings) for query in queries)
         eligibility = {name: getattr(self._settings, name) for name in _ELIGIBILITY}
-        plain = RetrievalSettings.model_validate({"retriever": control, "k": k, **eligibility})
+        plain = RetrievalSettings.of({"retriever": control, "k": k, **eligibility})
         return retrieve(self._store, queries, plain, seed=self._seed)
 
     def _swapped(self, query: Query, settings: RetrievalSettings) -> Retrieved | None:

@@ -9,6 +9,8 @@ from itertools import islice
 from statistics import mean
 from typing import Any
 
+from msgspec import structs
+
 from prlm_cli.core.errors import RefusedError, SettingsError
 from prlm_cli.core.records import Query, Retrieved
 from prlm_cli.core.reporting import Reporter, Silent
@@ -187,8 +189,8 @@ def _without_unused_rewards(config: Config, reward_run: Run | None) -> Config:
     weights = {name: weight for name, weight in config.policy.rewards.items() if weight}
     if reward_run is None:
         weights.pop("personalization", None)
-    update = {"rewards": weights, "reward_model": reward_run.name if reward_run else NO_REWARD_MODEL}
-    return config.model_copy(update={"policy": config.policy.model_copy(update=update)})
+    name = reward_run.name if reward_run else NO_REWARD_MODEL
+    return structs.replace(config, policy=structs.replace(config.policy, rewards=weights, reward_model=name))
 
 
 def _rewards(policy: Policy, config: Config, reward_model: RewardModel | None) -> dict[str, tuple[Reward, float]]:

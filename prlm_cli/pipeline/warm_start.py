@@ -84,7 +84,6 @@ def _train(run: Run, policy: Policy, examples: list[Retrieved], config: Config, 
 
 
 def _hash(examples: list[Retrieved], config: Config, kind: str) -> str:
-    sections = [config.model, config.prompt, config.warm_start, config.seed]
-    facts = [__version__, kind, *(s.model_dump() if hasattr(s, "model_dump") else s for s in sections)]
+    facts = [__version__, kind, config.model, config.prompt, config.warm_start, config.seed]
     content = msgspec.json.encode([facts, examples])
     return hashlib.blake2b(content, digest_size=5).hexdigest()

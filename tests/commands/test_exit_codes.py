@@ -138,7 +138,7 @@ def test_an_error_of_ours_has_its_own_code_and_shows_no_control_characters(faili
         (["runs", "shw"], "No such command 'shw'. Did you mean 'show'? Try `prlm runs --help`."),
         (["retrieve", "--retreiver", "x"], "No such option: --retreiver (Possible options: --retriever). Try `prlm"),
         (["retrieve", "-k", "many"], "Invalid value for '-k': Input should be a valid integer"),
-        (["index"], "Missing argument 'DATA'. Try `prlm index --help`."),
+        (["index"], "nothing to index; name some files, or - for standard input"),
         (["eval", "a.jsonl", "b.jsonl"], "Got unexpected extra argument(s) (b.jsonl). Try `prlm eval --help`."),
     ],
 )

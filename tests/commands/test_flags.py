@@ -37,9 +37,9 @@ def test_a_switch_can_be_turned_off_again(prlm, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["-k", "-1"], "retrieval.k: input should be greater than or equal to 0"),
-        (["--num-generations", "1"], "policy.num_generations: input should be greater than or equal to 2"),
-        (["--set", "policy.steps=0"], "--set policy.steps: input should be greater than or equal to 1"),
+        (["-k", "-1"], "retrieval.k: expected an integer of at least 0"),
+        (["--num-generations", "1"], "policy.num_generations: expected an integer of at least 2"),
+        (["--set", "policy.steps=0"], "--set policy.steps: expected an integer of at least 1"),
         (["--set", "policy.steps"], "--set policy.steps: no '='"),
         (["--resume", "maybe"], "--resume maybe"),
     ],

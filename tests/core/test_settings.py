@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from msgspec import structs
 
 from prlm_cli.core.errors import SettingsError
-from prlm_cli.core.settings import LAYOUTS, PRESETS, Config, describe, resolve, to_toml
+from prlm_cli.core.sections import Section, settings_of
+from prlm_cli.core.settings import LAYOUTS, PRESETS, Config, RetrievalSettings, describe, resolve, to_toml
 
 
 @pytest.fixture
@@ -79,18 +82,30 @@ def test_an_assignment_is_toml_and_a_bare_word_is_a_string(assignment, value):
         ("policy.step=3", "--set unknown key policy.step; did you mean policy.steps?"),
         ("polcy.steps=3", "--set unknown key polcy; did you mean policy?"),
         ("sed=3", "--set unknown key sed; did you mean seed?"),
-        ("policy.steps=0", "--set policy.steps: input should be greater than or equal to 1"),
-        ("policy.steps=many", "--set policy.steps: input should be a valid integer"),
-        ("policy.loss_type=ppo", "--set policy.loss_type: input should be 'grpo', 'dr_grpo' or 'dapo'"),
-        ("policy=3", "--set policy: input should be a valid dictionary"),
-        ("seed.x=3", "--set seed: input should be a valid integer"),
-        ("policy.rewards.overlap=much", "--set policy.rewards.overlap: input should be a valid number"),
-        ("model.name=1", "--set model.name: input should be a valid string"),
+        ("policy.steps=0", "--set policy.steps: expected an integer of at least 1; see --help"),
+        ("policy.steps=many", "--set policy.steps: expected an integer of at least 1"),
+        ("policy.loss_type=ppo", "--set policy.loss_type: expected 'grpo', 'dr_grpo' or 'dapo'"),
+        ("policy=3", "--set policy: expected a table"),
+        ("seed.x=3", "--set seed: expected an integer of at least 0"),
+        ("policy.rewards.overlap=much", "--set policy.rewards.overlap: expected a number"),
+        ("model.name=1", "--set model.name: expected a string"),
         ("steps", "--set steps: no '='; write --set section.key=value"),
         ("=3", "--set unknown key"),
-        ("reward.heldout_share=nan", "--set reward.heldout_share: input should be"),
-        ("generation.temperature=inf", "--set generation.temperature: input should be"),
-        ("retrieval.k=-1", "--set retrieval.k: input should be greater than or equal to 0"),
+        ("reward.heldout_share=nan", "--set reward.heldout_share: expected a number above 0 and below 1"),
+        ("generation.temperature=inf", "--set generation.temperature: expected a finite number"),
+        ("policy.rewards.overlap=nan", "--set policy.rewards.overlap: expected a finite number"),
+        ("policy.rewards=[1]", "--set policy.rewards: expected a table"),
+        ("retrieval.min_score=-inf", "--set retrieval.min_score: expected a finite number"),
+        ("retrieval.mmr=1.5", "--set retrieval.mmr: expected a number of at least 0 and at most 1"),
+        ("retrieval.as_of='soon'", "--set retrieval.as_of: expected a date, such as 2024-05-17"),
+        ("retrieval.since='99991231'", "--set retrieval.since: expected a date"),
+        ("model.qlora=1", "--set model.qlora: expected true or false"),
+        ("eval.metrics=rouge1", "--set eval.metrics: expected a list of strings"),
+        ("eval.metrics=['rouge1', 2]", "--set eval.metrics: expected a list of strings"),
+        ("policy.steps='3'", "--set policy.steps: expected an integer"),
+        ("policy.steps=true", "--set policy.steps: expected an integer"),
+        ("policy.beta='0.1'", "--set policy.beta: expected a number of at least 0"),
+        ("retrieval.k=-1", "--set retrieval.k: expected an integer of at least 0"),
     ],
 )
 def test_a_wrong_assignment_is_named_with_a_suggestion(assignment, message):
@@ -103,14 +118,18 @@ def test_a_wrong_assignment_is_named_with_a_suggestion(assignment, message):
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ("seed = 1\n\n[policy]\nsteps = 0\n", 4, "policy.steps: input should be greater"),
-        ("[policy]\n# steps = 3\n  steps=0\n", 3, "policy.steps: input should be greater"),
+        ("seed = 1\n\n[policy]\nsteps = 0\n", 4, "policy.steps: expected an integer"),
+        ("[policy]\n# steps = 3\n  steps=0\n", 3, "policy.steps: expected an integer"),
         ("[policy]\nstep = 1\n", 2, "unknown key policy.step; did you mean policy.steps?"),
         ("[polcy]\nsteps = 1\n", 2, "unknown key polcy"),
-        ("[reward]\nsteps = 1\n\n[policy]\nsteps = 0\n", 5, "policy.steps: input should be greater"),
-        ("[reward]\nsteps = 1\nlearning_rate = 1\n[policy]\nlearning_rate = -1\n", 5, "policy.learning_rate: input"),
-        ("policy.steps = 0\n", 1, "policy.steps: input should be greater"),
-        ("seed = 1\npolicy.steps = 0\n", 2, "policy.steps: input should be greater"),
+        ("[reward]\nsteps = 1\n\n[policy]\nsteps = 0\n", 5, "policy.steps: expected an integer"),
+        (
+            "[reward]\nsteps = 1\nlearning_rate = 1\n[policy]\nlearning_rate = -1\n",
+            5,
+            "policy.learning_rate: expected a number above 0",
+        ),
+        ("policy.steps = 0\n", 1, "policy.steps: expected an integer"),
+        ("seed = 1\npolicy.steps = 0\n", 2, "policy.steps: expected an integer"),
     ],
 )
 def test_a_wrong_key_of_a_file_is_named_by_file_and_line(config_file, text, line, message):
@@ -123,7 +142,7 @@ def test_a_wrong_key_of_a_file_is_named_by_file_and_line(config_file, text, line
 
 
 def test_a_wrong_flag_has_no_origin_and_hides_the_file(config_file):
-    with pytest.raises(SettingsError, match=r"^retrieval\.k: input"):
+    with pytest.raises(SettingsError, match=r"^retrieval\.k: expected"):
         resolve(config_file=config_file("[retrieval]\nk = 2\n"), flags={"retrieval.k": -1})
 
 
@@ -191,19 +210,46 @@ def test_a_value_comes_to_the_same_as_assignment_and_as_flag(flags):
     assert resolve(assignments=[f"{key}={str(value).lower()}" for key, value in plain.items()]) == resolve(flags=plain)
 
 
-def test_every_setting_has_a_sentence_of_help_and_a_default():
-    for section in [Config, *(field.annotation for field in Config.model_fields.values() if field.description is None)]:
-        for name, field in section.model_fields.items():
-            assert not field.is_required(), name
-            assert section is Config or (field.description or "").endswith("."), name
+_SECTIONS = [setting.type for setting in settings_of(Config).values() if isinstance(setting.type, type)]
+
+
+def test_every_setting_has_a_sentence_of_help_and_a_default_that_it_may_have():
+    for section in [Config, *_SECTIONS]:
+        settings = settings_of(section)
+        for name, setting in settings.items():
+            assert setting.type in _SECTIONS or setting.help.endswith("."), name
+        assert section.of({name: copy.deepcopy(setting.default) for name, setting in settings.items()}) == section()
         assert section.__doc__
+    assert all(issubclass(section, Section) for section in _SECTIONS) and len(_SECTIONS) == 9
 
 
 def test_a_configuration_cannot_be_changed():
-    with pytest.raises(ValidationError):
+    with pytest.raises(AttributeError):
         Config().seed = 3
-    with pytest.raises(ValidationError):
+    with pytest.raises(AttributeError):
         Config().policy.steps = 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"k": -1}, "k: expected an integer of at least 0"),
+        ({"k": "4"}, "k: expected an integer of at least 0"),
+        ({"retriever": "bm52"}, "retriever: expected 'bm25', 'bm25+', "),
+        ({"retriever": None}, "retriever: expected 'bm25', 'bm25+', "),
+        ({"since": "soon"}, "since: expected a date, such as 2024-05-17"),
+        ({"min_score": float("nan")}, "min_score: expected a finite number"),
+        ({"where": "topic=tea"}, "where: expected a list of strings"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_python_as_well(values, message):
+    with pytest.raises(SettingsError) as made:
+        RetrievalSettings(**values)
+    with pytest.raises(SettingsError) as replaced:
+        structs.replace(RetrievalSettings(), **values)
+
+    assert str(made.value) == str(replaced.value)
+    assert str(made.value).startswith(message)
 
 
 def test_describe_finds_the_field_behind_a_key():

@@ -336,7 +336,7 @@ def test_rows_are_read_in_the_order_asked_for_and_however_many(path):
     with Store(path, create=True) as store:
         store.add_documents(Document(user_id="u", doc_id=str(n), text=f"text {n}") for n in range(2500))
         entries = store.history("u").entries
-        rids = [*[entry.rid for entry in entries][::-1], entries[7].rid]
+        rids = [*(entry.rid for entry in entries[::-1]), entries[7].rid]
 
         assert [document.doc_id for document in store.documents_at("u", rids)] == [*map(str, range(2499, -1, -1)), "7"]
         assert store.documents_at("u", []) == []

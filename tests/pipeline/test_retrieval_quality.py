@@ -250,7 +250,7 @@ def test_retrieved_records_of_prlm_give_what_their_queries_give(store, retriever
     queries = list(stored_queries(store, "dev"))
     records = list(retrieve(store, queries, chosen, seed=1))
 
-    from_file = retrieval_quality(store, records, chosen.model_copy(update={"k": 7}), seed=1)
+    from_file = retrieval_quality(store, records, msgspec.structs.replace(chosen, k=7), seed=1)
     fresh = retrieval_quality(store, queries, chosen, seed=1)
 
     assert from_file.as_dict() == fresh.as_dict()
@@ -344,7 +344,7 @@ def test_every_setting_is_one_of_eligibility_or_one_of_ranking_which_the_control
         "cross_encoder",
     }
 
-    assert set(RetrievalSettings.model_fields) == ranking | set(module._ELIGIBILITY)
+    assert set(RetrievalSettings.__struct_fields__) == ranking | set(module._ELIGIBILITY)
 
 
 def test_the_controls_see_the_records_that_the_chosen_retriever_may_see(tmp_path):

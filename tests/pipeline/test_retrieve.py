@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import Document, Query, Retrieved, widen
@@ -40,7 +41,7 @@ def _mixed(data: st.DataObject, corpus: dict[str, list[Document]]) -> list[Docum
 def test_a_profile_holds_only_older_documents_of_the_querys_own_user_and_never_its_source(
     tmp_path_factory, retriever, data, corpus, chosen
 ):
-    chosen = chosen.model_copy(update={"retriever": retriever})
+    chosen = structs.replace(chosen, retriever=retriever)
     asked = [data.draw(queries(corpus[user], user)) for user in _USERS]
     with in_new_store(tmp_path_factory.mktemp("store"), _mixed(data, corpus)) as store:
         results = list(retrieve(store, asked, chosen, seed=3))
