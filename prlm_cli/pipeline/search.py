@@ -41,7 +41,7 @@ class Search:
         self.store = store
         self.settings = settings
         self._retriever = RETRIEVERS[settings.retriever](store, settings, seed=seed)
-        self._where = dict(_condition(text) for text in settings.where)
+        self._where = [_condition(text) for text in settings.where]
         self._shared = _shared_corpus(store) if settings.corpus == "shared" else None
         self._without_history = 0
         self._without_undated = 0
@@ -73,7 +73,7 @@ class Search:
 
     def _own(self, query: Query, history: History) -> list[Ranked]:
         seen = eligible(query, history, self.settings, among=self._among(history))
-        self._without_undated += bool(history.undated and history.untils and seen.span.start)
+        self._without_undated += bool(history.undated and seen.span.start)
         if not len(seen):
             return []
         ranked = self._candidates(query, history, seen)
@@ -159,8 +159,8 @@ def _condition(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _fits(meta: dict[str, object], where: dict[str, str]) -> bool:
-    return all(key in meta and _spelled(meta[key]) == value for key, value in where.items())
+def _fits(meta: dict[str, object], where: Sequence[tuple[str, str]]) -> bool:
+    return all(key in meta and _spelled(meta[key]) == value for key, value in where)
 
 
 def _spelled(value: object) -> str:
