@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import time
 
 import msgspec
 import pytest
@@ -489,3 +490,14 @@ def test_a_changed_document_loses_its_vector_and_no_other_does(store):
     store.add_documents([msgspec.structs.replace(_DOCUMENTS[0], text="rewritten"), *_DOCUMENTS[1:]])
 
     assert store.vectors("u", "model") == {rids[0]: b"vector"}
+
+
+def test_settling_waits_for_no_reader(path, store):
+    with Store(path) as reader, reader.snapshot():
+        store.add_documents([Document(user_id="u", doc_id="new", text="t")])
+        began = time.monotonic()
+        store.settle()
+        assert time.monotonic() - began < 5  # and not the ten seconds of a lock
+        assert path.with_name("index.sqlite-wal").stat().st_size
+    store.settle()
+    assert not path.with_name("index.sqlite-wal").stat().st_size
