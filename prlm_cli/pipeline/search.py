@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from prlm_cli.core import terms
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.history import History
 from prlm_cli.core.records import Document, ProfileDocument, Query, shown
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Search:
-    """What a batch of queries shares: the retriever, the filters, and a count of what was left out.
+    """What a batch of queries shares: the retriever, the filters, and a count of what was left out. A context manager.
 
     Args:
         store: The index.
@@ -46,15 +47,23 @@ class Search:
         self._without_history = 0
         self._without_undated = 0
 
+    def __enter__(self) -> Search:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shared is not None:
+            self._shared.close()
+
     def rank(self, query: Query, history: History) -> list[Hit]:
         """The k documents that the query gets, best first."""
         if self.settings.k == 0:
             return []
         self._without_history += not len(history)
         own = [Hit(history.entries[position].rid, score) for position, score in self._own(query, history)]
-        return (
-            own if self._shared is None else _fused(own, self._shared.search(query, self.settings.k))[: self.settings.k]
-        )
+        if self._shared is None:
+            return own
+        shared = self._shared.search(query, self.settings, lambda document: self._may_be_shown(query, document))
+        return _fused(own, shared)[: self.settings.k]
 
     def read(self, user_id: str, hits: Sequence[Hit]) -> list[ProfileDocument]:
         """The ranked documents with their texts; own ones are read as that user's."""
@@ -70,6 +79,10 @@ class Search:
             reporter.note(f"{self._without_history} queries are of users without documents: their profiles are empty")
         if self._without_undated:
             reporter.note(f"{self._without_undated} queries did not see undated documents; --undated keep shows them")
+
+    def _may_be_shown(self, query: Query, document: Document) -> bool:
+        is_source = terms.fingerprint_of(document.text) == terms.fingerprint_of(query.text)
+        return not is_source and _fits(document.meta, self._where)
 
     def _own(self, query: Query, history: History) -> list[Ranked]:
         seen = eligible(query, history, self.settings, among=self._among(history))
