@@ -7,15 +7,17 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from msgspec import Struct
 from typer.core import TyperCommand, TyperGroup
 
 from prlm_cli import ui
-from prlm_cli.core import jsonl
-from prlm_cli.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from msgspec import Struct
+
+    from prlm_cli.core.workspace import Workspace
 
 WorkspaceDir = Annotated[
     Path, typer.Option("-w", "--workspace", envvar="PRLM_WORKSPACE", help="Workspace folder.", show_default=True)
@@ -116,6 +118,8 @@ def _keep_examples_apart(text: str | None) -> str | None:
 
 def open_workspace(folder: Path) -> Workspace:
     """The workspace; library telemetry and chatter are switched off before any library is imported."""
+    from prlm_cli.core.workspace import Workspace
+
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not ui.Output.verbose:
@@ -127,6 +131,8 @@ def open_workspace(folder: Path) -> Workspace:
 def deliver(records: Iterable[Struct], *, output: Path | None, force: bool, as_json: bool) -> None:
     """Records where the user wants them: in a file, as one JSON list, or as JSON lines as soon as each is there."""
     if output:
+        from prlm_cli.core import jsonl
+
         ui.note(f"{jsonl.write(output, records, force=force)} records in {output}")
     elif as_json:
         ui.print_json(list(records))

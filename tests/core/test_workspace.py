@@ -134,7 +134,7 @@ def test_a_run_that_cannot_be_removed_is_a_storage_error(place, monkeypatch):
         raise PermissionError(13, "Permission denied", str(folder))
 
     run = _finished(place, "policy", "mine")
-    monkeypatch.setattr(module.shutil, "rmtree", refuse)
+    monkeypatch.setattr("shutil.rmtree", refuse)
 
     with pytest.raises(StorageError, match=r"mine: Permission denied; check the permissions"):
         place.remove(run)
