@@ -6,8 +6,7 @@
     vec    its vectors, one for each encoder that was used
     query  a query as it came in
 
-Rows of `user`, `doc` and `term` carry a CRC, since SQLite's pages have none; `user.documents` says how many rows there
-should be.
+Rows carry a CRC, since SQLite's pages have none; `user.documents` says how many of a user there should be.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ NUMBER_BITS = 24
 DEFAULT_LANGUAGE = "english"
 _NO_DATE = 2**62  # an instant that no date has
 _VECTORS = """
-CREATE TABLE vec(rid INTEGER NOT NULL, model TEXT NOT NULL, vector BLOB NOT NULL, PRIMARY KEY(rid, model))
-                 WITHOUT ROWID;
+CREATE TABLE vec(rid INTEGER NOT NULL, model TEXT NOT NULL, vector BLOB NOT NULL, crc INTEGER NOT NULL,
+                 PRIMARY KEY(rid, model)) WITHOUT ROWID;
 """
 _TABLES = f"""
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -46,7 +45,7 @@ CREATE UNIQUE INDEX doc_key ON doc(uid, doc_id);
 CREATE TABLE term(rid INTEGER PRIMARY KEY, until INTEGER, fingerprint BLOB NOT NULL, hashes BLOB NOT NULL,
                   crc INTEGER NOT NULL DEFAULT 0);
 {_VECTORS}CREATE TABLE query(qid INTEGER PRIMARY KEY, query_id TEXT NOT NULL UNIQUE, uid INTEGER NOT NULL, split TEXT,
-                   record TEXT NOT NULL);
+                   record TEXT NOT NULL, crc INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX query_user ON query(uid);
 """
 _FROM_1_TO_2 = f"""
@@ -55,6 +54,8 @@ UPDATE user SET documents = (SELECT count(*) FROM doc WHERE doc.uid = user.uid);
 ALTER TABLE user ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE doc ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE term ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE query ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
+UPDATE query SET crc = query_crc(query_id, uid, split, record);
 {_VECTORS}INSERT INTO meta VALUES ('language', 'english');
 """
 
@@ -91,9 +92,9 @@ def check(db: sqlite3.Connection, path: Path) -> int:
     Raises:
         StorageError: If the file is no store, or one of a newer program.
     """
-    if _pragma(db, "application_id") != APPLICATION_ID:
-        raise StorageError(f"{path} is not a prlm index", hint="name another workspace with -w")
     version = _pragma(db, "user_version")
+    if _pragma(db, "application_id") != APPLICATION_ID or version < 1:
+        raise StorageError(f"{path} is not a prlm index", hint="name another workspace with -w")
     if version > VERSION:
         raise StorageError(f"{path} has format {version}, this program reads {VERSION}", hint="upgrade prlm")
     return version
@@ -108,21 +109,32 @@ def migrate(db: sqlite3.Connection) -> None:
     """Brings an older store to this version; another process that does the same waits and finds nothing to do."""
     with transaction(db):
         if _pragma(db, "user_version") == 1:
+            db.create_function("query_crc", 4, query_crc)
             _execute_all(db, _FROM_1_TO_2)
+            db.create_function("doc_crc", 6, doc_crc)
+            db.execute("UPDATE doc SET crc = doc_crc(rid, doc_id, title, text, date, meta)")
             _write_derived(db, DEFAULT_LANGUAGE)
             keep_users(db, [User(*row) for row in db.execute("SELECT uid, user_id, n, documents FROM user")])
             db.execute(f"PRAGMA user_version={VERSION}")
 
 
 def rebuild(db: sqlite3.Connection, language: str) -> int:
-    """Makes everything that is derived from the texts anew, in one transaction; returns how many documents."""
+    """Makes everything that is derived from the texts anew, in one transaction; returns how many documents.
+
+    Raises:
+        sqlite3.DatabaseError: If a text is damaged.
+    """
     with transaction(db):
+        db.execute("DELETE FROM term")  # those that belong to nothing, too
         return _write_derived(db, language)
 
 
 def language(db: sqlite3.Connection) -> str:
     """The language that the store's texts are in."""
-    return str(db.execute("SELECT value FROM meta WHERE key = 'language'").fetchone()[0])
+    found = db.execute("SELECT value FROM meta WHERE key = 'language'").fetchone()
+    if found is None or found[0] not in terms.LANGUAGES:
+        raise damaged()
+    return str(found[0])
 
 
 def shard(db: sqlite3.Connection) -> str | None:
@@ -147,10 +159,12 @@ class transaction:
         self._db.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._db.execute("COMMIT")
-        elif self._db.in_transaction:  # a full disk has rolled it back already
-            self._db.execute("ROLLBACK")
+        try:
+            if kind is None:
+                self._db.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:  # a full disk has rolled it back already
+                self._db.execute("ROLLBACK")
 
 
 def damaged() -> sqlite3.DatabaseError:
@@ -159,19 +173,30 @@ def damaged() -> sqlite3.DatabaseError:
 
 
 def find_user(db: sqlite3.Connection, user_id: str) -> User | None:
-    """The row of a user.
+    """The row of a user; None for an unknown one.
 
     Raises:
-        sqlite3.DatabaseError: If the row that the index names is damaged, or somebody else's.
+        sqlite3.DatabaseError: If the row that the index names is damaged or somebody else's, or if the index is damaged
+            where the user would be.
     """
     found = db.execute("SELECT uid, n, documents, crc FROM user WHERE user_id = ?", (user_id,)).fetchone()
     if found is None:
+        _check_neighbours(db, user_id)
         return None
     uid, n, documents, crc = found
     user = User(uid, user_id, n, documents)
     if user.crc != crc:
         raise damaged()
     return user
+
+
+def _check_neighbours(db: sqlite3.Connection, user_id: str) -> None:
+    # The key of a user may be damaged, and then nobody is found. It lies where it lay before, beside where one looks.
+    for neighbour in ("user_id > ? ORDER BY user_id", "user_id < ? ORDER BY user_id DESC"):
+        select = f"SELECT uid, user_id, n, documents, crc FROM user WHERE {neighbour} LIMIT 1"
+        found = db.execute(select, (user_id,)).fetchone()
+        if found and User(*found[:4]).crc != found[4]:
+            raise damaged()
 
 
 def keep_users(db: sqlite3.Connection, users: Iterable[User]) -> None:
@@ -189,6 +214,16 @@ def term_crc(rid: int, until: int | None, fingerprint: bytes, hashes: bytes) -> 
     """The CRC of a `term` row."""
     facts = rid ^ (_NO_DATE if until is None else until)  # folded, so that no bit of it goes unseen
     return zlib.crc32(hashes, zlib.crc32(fingerprint, (facts ^ facts >> 32) & 0xFFFFFFFF))
+
+
+def vector_crc(rid: int, model: str, vector: bytes) -> int:
+    """The CRC of a `vec` row."""
+    return zlib.crc32(vector, zlib.crc32(f"{rid}\x00{model}".encode()))
+
+
+def query_crc(query_id: str, uid: int, split: str | None, record: str) -> int:
+    """The CRC of a `query` row."""
+    return zlib.crc32(f"{query_id}\x00{uid}\x00{split}\x00{record}".encode())
 
 
 class Source(NamedTuple):
@@ -215,11 +250,12 @@ def _write_derived(db: sqlite3.Connection, language: str) -> int:
     tokenizer = terms.tokenizer(language)
     _set_language(db, language)
     count, last = 0, -1
-    select = "SELECT rid, doc_id, title, text, date, meta FROM doc WHERE rid > ? ORDER BY rid LIMIT 1000"
+    select = "SELECT rid, doc_id, title, text, date, meta, crc FROM doc WHERE rid > ? ORDER BY rid LIMIT 1000"
     while rows := db.execute(select, (last,)).fetchall():
-        sources = [Source(rid, title, text, _decode(date)) for rid, _, title, text, date, _ in rows]
+        if any(doc_crc(*row) != crc for *row, crc in rows):
+            raise damaged()
+        sources = [Source(rid, title, text, _decode(date)) for rid, _, title, text, date, *_ in rows]
         db.executemany("INSERT OR REPLACE INTO term VALUES (?, ?, ?, ?, ?)", derived(sources, tokenizer))
-        db.executemany("UPDATE doc SET crc = ? WHERE rid = ?", [(doc_crc(*row), row[0]) for row in rows])
         count, last = count + len(rows), rows[-1][0]
     return count
 

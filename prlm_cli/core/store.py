@@ -87,7 +87,8 @@ class Store:
     @property
     def language(self) -> str:
         """The language that the texts are in."""
-        return schema.language(self._db)
+        with self._storage_errors():
+            return schema.language(self._db)
 
     @property
     def tokenizer(self) -> terms.Tokenizer:
@@ -225,15 +226,19 @@ class Store:
             return {rid: msgspec.json.decode(meta) for rid, (*_, meta) in rows.items() if meta}
 
     def vectors(self, user_id: str, model: str) -> dict[int, bytes]:
-        """The vectors of one user's documents that an encoder has made, by row.
+        """The vectors of one user's documents that an encoder has made, by row; a damaged one is as good as none.
 
         Args:
             user_id: Whose.
             model: The encoder's fingerprint.
         """
         with self._storage_errors():
-            select = "SELECT rid, vector FROM vec WHERE rid >= ? AND rid < ? AND model = ?"
-            return dict(self._db.execute(select, (*_rids(self._uid(user_id) or 0), model)).fetchall())
+            select = "SELECT rid, vector, crc FROM vec WHERE rid >= ? AND rid < ? AND model = ?"
+            rows = self._db.execute(select, (*_rids(self._uid(user_id) or 0), model))
+            sound = (
+                (rid, v) for rid, v, crc in rows if isinstance(v, bytes) and schema.vector_crc(rid, model, v) == crc
+            )
+            return dict(sound)
 
     def keep_vectors(self, user_id: str, model: str, vectors: Mapping[int, bytes]) -> None:
         """Keeps vectors of one user's documents, by row, in one transaction, where the file can be written at all.
@@ -247,19 +252,32 @@ class Store:
             with schema.transaction(db):
                 uid = self._uid(user_id)
                 db.executemany(  # unless the document is gone by now
-                    "INSERT OR REPLACE INTO vec SELECT rid, ?3, ?4 FROM doc WHERE rid = ?1 AND uid = ?2",
-                    ((rid, uid, model, vector) for rid, vector in vectors.items()),
+                    "INSERT OR REPLACE INTO vec SELECT rid, ?3, ?4, ?5 FROM doc WHERE rid = ?1 AND uid = ?2",
+                    (
+                        (rid, uid, model, vector, schema.vector_crc(rid, model, vector))
+                        for rid, vector in vectors.items()
+                    ),
                 )
 
     def queries(self, *, split: str | None = None, user_id: str | None = None) -> Iterator[Query]:
-        """Stored queries in the order they came in, of one split and of one user where given."""
+        """Stored queries in the order they came in, of one split and of one user where given.
+
+        Raises:
+            StorageError: If a row is damaged.
+        """
         with self._storage_errors():
+            uid = None if user_id is None else self._uid(user_id)
+            if user_id is not None and uid is None:
+                return
+            of_user = "" if user_id is None else "uid = :uid AND"
             rows = self._db.execute(
-                "SELECT record FROM query JOIN user USING (uid)"
-                " WHERE (?1 IS NULL OR split = ?1) AND (?2 IS NULL OR user_id = ?2) ORDER BY qid",
-                (split, user_id),
+                "SELECT query_id, uid, split, record, crc FROM query"
+                f" WHERE {of_user} (:split IS NULL OR split = :split) ORDER BY qid",
+                {"split": split, "uid": uid},
             )
-            for (record,) in rows:
+            for query_id, uid, its_split, record, crc in rows:
+                if schema.query_crc(query_id, uid, its_split, record) != crc:
+                    raise schema.damaged()
                 yield msgspec.json.decode(record, type=Query)
 
     def has_queries(self, split: str) -> bool:
@@ -272,9 +290,17 @@ class Store:
             return self._uid(user_id) is not None
 
     def users(self) -> list[str]:
-        """All user ids, in the order they came in."""
-        with self._storage_errors():
-            return [user_id for (user_id,) in self._db.execute("SELECT user_id FROM user ORDER BY uid")]
+        """All user ids, in the order they came in.
+
+        Raises:
+            StorageError: If a row is damaged or missing.
+        """
+        with self._storage_errors(), self.snapshot():
+            rows = self._db.execute("SELECT uid, user_id, n, documents, crc FROM user ORDER BY uid").fetchall()
+            count = self._db.execute("SELECT count(*) FROM user").fetchone()[0]  # of the index, which is shorter
+            if len(rows) != count or any(schema.User(*row).crc != crc for *row, crc in rows):
+                raise schema.damaged()
+            return [user_id for _, user_id, *_ in rows]
 
     def count(self) -> dict[str, int]:
         """How many users, documents and queries the store holds."""
@@ -323,19 +349,22 @@ class Store:
         return sqlite3.connect(uri, uri=True, timeout=_LOCK_TIMEOUT, isolation_level=None)
 
     def _prepare(self, create: bool, language: str, cache_kb: int) -> None:
+        for pragma in ("secure_delete=ON", "synchronous=NORMAL", f"cache_size=-{cache_kb}"):
+            self._db.execute(f"PRAGMA {pragma}")
         name = self._shard and self._shard.name
         if schema.is_empty(self._db):  # a new file, or one whose maker was killed at once
             if not create:
                 raise self._nothing()
             schema.create(self._db, language, name)
-        elif schema.check(self._db, self.path) < schema.VERSION:
+        elif (version := schema.check(self._db, self.path)) < schema.VERSION:
+            if not (create or _is_writable(self.path)):
+                what = f"{self.path} has the older format {version}, and cannot be written"
+                raise StorageError(what, hint="let it be written once, to bring it forward")
             schema.migrate(self._db)
         if (found := schema.shard(self._db)) != name:
             what = f"shard {found}" if found else "a whole index"
             raise StorageError(f"{self.path} holds {what}", hint="put the files of an index back under their own names")
-        pragmas = ("secure_delete=ON", "synchronous=NORMAL", f"cache_size=-{cache_kb}", f"query_only={not create}")
-        for pragma in pragmas:
-            self._db.execute(f"PRAGMA {pragma}")
+        self._db.execute(f"PRAGMA query_only={not create}")
 
     def _nothing(self) -> DataError:
         return DataError(f"no index in {self.path.parent}", hint="run `prlm index DATA` first")
@@ -418,7 +447,7 @@ class Store:
             locked = "locked" in str(error)
             hint = "another prlm is writing; try again when it is done" if locked else "check the disk and permissions"
             raise StorageError(f"{self.path}: {error}", hint=hint) from error
-        except (sqlite3.DatabaseError, OSError) as error:
+        except (sqlite3.DatabaseError, OSError, UnicodeDecodeError) as error:  # the last: of SQLite's own messages
             raise StorageError(f"{self.path}: {error}", hint=_DAMAGED) from error
 
 

@@ -100,14 +100,14 @@ class _Block:
 def put_query(db: sqlite3.Connection, query: Query) -> Counts:
     """Adds or updates a query."""
     uid = user_row(db, query.user_id).uid
-    record = encode(query)
+    record = _ENCODER.encode(query).decode()
     stored = db.execute("SELECT qid, record FROM query WHERE query_id = ?", (query.query_id,)).fetchone()
     if stored and stored[1] == record:
         return Counts(unchanged=1)
     db.execute(
-        "INSERT INTO query(query_id, uid, split, record) VALUES (?, ?, ?, ?) ON CONFLICT(query_id)"
-        " DO UPDATE SET uid = excluded.uid, split = excluded.split, record = excluded.record",
-        (query.query_id, uid, query.split, record),
+        "INSERT INTO query(query_id, uid, split, record, crc) VALUES (?, ?, ?, ?, ?) ON CONFLICT(query_id)"
+        " DO UPDATE SET uid = excluded.uid, split = excluded.split, record = excluded.record, crc = excluded.crc",
+        (query.query_id, uid, query.split, record, schema.query_crc(query.query_id, uid, query.split, record)),
     )
     return Counts(updated=1) if stored else Counts(added=1)
 

@@ -392,3 +392,56 @@ def test_an_index_of_ids_that_tells_another_story_than_the_rows_is_damage(path, 
         ):
             with pytest.raises(StorageError, match="damaged rows"):
                 ask()
+
+
+@pytest.mark.parametrize("damage", ["record = '{'", "record = replace(record, 'g', 'h')", "split = 'dev'", "uid = 2"])
+def test_a_damaged_query_is_never_given(path, store, damage):
+    _change(path, f"UPDATE query SET {damage} WHERE query_id = 'q1'")
+
+    with pytest.raises(StorageError, match="damaged rows"):
+        list(store.queries())
+    for asked in ({"split": "train"}, {"split": "dev"}, {"user_id": "u"}, {"user_id": "v"}):
+        try:
+            assert list(store.queries(**asked)) == []
+        except StorageError as error:
+            assert "damaged rows" in str(error)
+
+
+@pytest.mark.parametrize("damage", ["vector = x'00'", "vector = 'text'", "crc = 7"])
+def test_a_damaged_vector_is_as_good_as_none(path, store, damage):
+    one, two = (entry.rid for entry in store.history("u").entries)
+    store.keep_vectors("u", "model", {one: b"vector 1", two: b"vector 2"})
+    assert store.vectors("u", "model") == {one: b"vector 1", two: b"vector 2"}
+    assert store.vectors("u", "other") == store.vectors("v", "model") == store.vectors("nobody", "model") == {}
+    _change(path, f"UPDATE vec SET {damage} WHERE rid = {one}")
+
+    assert store.vectors("u", "model") == {two: b"vector 2"}
+
+
+@pytest.mark.parametrize("damage", ["DELETE FROM meta WHERE key = 'language'", "UPDATE meta SET value = 'klingon'"])
+def test_a_store_that_names_no_language_is_damaged(path, store, damage):
+    _change(path, damage)
+
+    for ask in (lambda: store.language, lambda: store.tokenizer, lambda: store.rebuild()):
+        with pytest.raises(StorageError, match="damaged rows"):
+            ask()
+
+
+def test_a_user_whose_key_is_damaged_is_not_taken_for_an_unknown_one(path):
+    with Store(path, create=True) as store:
+        store.add_documents(Document(user_id=user_id, doc_id="d", text="t") for user_id in ("ann", "bob", "cem"))
+        store.settle()
+    content = path.read_bytes()
+    for damaged_key in (b"aob\x02", b"zob\x02"):
+        path.write_bytes(content.replace(b"bob\x02", damaged_key))
+        with Store(path, create=True) as store:
+            for ask in (
+                store.history,
+                store.documents,
+                store.has_user,
+                lambda user: store.queries(user_id=user).__next__(),
+            ):
+                with pytest.raises(StorageError, match="damaged rows"):
+                    ask("bob")
+            with pytest.raises(StorageError, match="damaged rows"):
+                store.add_documents([Document(user_id="bob", doc_id="e", text="t")])
