@@ -31,6 +31,9 @@ Map = Annotated[str | None, typer.Option("--map", metavar="FIELD=COLUMN,…", he
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 RunName = Annotated[str | None, typer.Option("--name", help="Name of the run; default: the next number.")]
 Resume = Annotated[str, typer.Option("--resume", metavar="auto|never", help="Go on with an interrupted run.")]
+Engine = Annotated[
+    str, typer.Option("--engine", metavar="local|ray", help="One process, or the cores of a Ray cluster.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and do nothing.")]
 
 DEFAULT_WORKSPACE = Path(".prlm")
@@ -151,6 +154,15 @@ def choice(flag: str, value: str, choices: Sequence[str]) -> str:
     if value not in choices:
         raise SettingsError(f"{flag} {value}", hint=did_you_mean(value, choices))
     return value
+
+
+def is_ray(engine: str) -> bool:
+    """Whether `--engine` says Ray.
+
+    Raises:
+        SettingsError: If it names no engine.
+    """
+    return choice("--engine", engine, ("local", "ray")) == "ray"
 
 
 def resumes(value: str) -> bool:
