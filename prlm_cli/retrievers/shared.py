@@ -52,7 +52,7 @@ class SharedCorpus:
         """The best k documents that share a word with the query, best first."""
         import numpy as np
 
-        terms = np.unique(np.frombuffer(self._store.tokenizer.terms(query.text), dtype="<u8"))
+        terms = np.frombuffer(self._store.tokenizer.terms(query.text), dtype="<u8")
         places = np.searchsorted(self._terms, terms)
         known = places[self._terms[np.minimum(places, len(self._terms) - 1)] == terms]
         if not len(known):
