@@ -13,13 +13,11 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from prlm_cli.core import jsonl
 from prlm_cli.core.errors import PrlmError
 from prlm_cli.core.reporting import Stage
 
 if TYPE_CHECKING:
+    from msgspec import Struct
     from rich.console import Console
     from rich.progress import Progress
 
@@ -49,8 +47,10 @@ def note(text: str) -> None:
         print_line(f"prlm: {text}", to_stderr=True)
 
 
-def print_records(items: Iterable[msgspec.Struct]) -> None:
+def print_records(items: Iterable[Struct]) -> None:
     """Records as JSON lines on stdout, each as soon as it is there."""
+    from prlm_cli.core import jsonl  # here, not above: `prlm --help` prints none
+
     for item in items:
         stop_progress()
         sys.stdout.buffer.write(jsonl.encode(item))
@@ -59,6 +59,8 @@ def print_records(items: Iterable[msgspec.Struct]) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
+    import msgspec
+
     print_line(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 

@@ -34,6 +34,10 @@ def index(
         str | None, typer.Option("--language", help="Language of a new index, or none if mixed; default english.")
     ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the terms of stored documents anew first.")] = False,
+    engine: options.Engine = "local",
+    shards: Annotated[
+        int | None, typer.Option("--shards", min=1, metavar="N", help="Files of a new index; each user is in one.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Add or update documents and queries.
@@ -42,9 +46,14 @@ def index(
 
     Example: prlm index profiles.jsonl
     Example: prlm index queries.dev.jsonl --split dev
+    Example: prlm index data/ --engine ray --shards 16
     """
     from prlm_cli.formats.mapping import parse_map
-    from prlm_cli.pipeline.index import index as run
+
+    if options.is_ray(engine):
+        from prlm_cli.pipeline.index_on_ray import index as run
+    else:
+        from prlm_cli.pipeline.index import index as run
 
     result = run(
         options.open_workspace(workspace),
@@ -56,6 +65,7 @@ def index(
         language=language,
         rebuild=rebuild,
         shared=options.choice("--corpus", corpus, ("own", "shared")) == "shared",
+        shards=shards,
         reporter=ui.Terminal(),
     )
     if json:

@@ -7,15 +7,17 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from msgspec import Struct
 from typer.core import TyperCommand, TyperGroup
 
 from prlm_cli import ui
-from prlm_cli.core import jsonl
-from prlm_cli.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from msgspec import Struct
+
+    from prlm_cli.core.workspace import Workspace
 
 WorkspaceDir = Annotated[
     Path, typer.Option("-w", "--workspace", envvar="PRLM_WORKSPACE", help="Workspace folder.", show_default=True)
@@ -29,6 +31,9 @@ Map = Annotated[str | None, typer.Option("--map", metavar="FIELD=COLUMN,…", he
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 RunName = Annotated[str | None, typer.Option("--name", help="Name of the run; default: the next number.")]
 Resume = Annotated[str, typer.Option("--resume", metavar="auto|never", help="Go on with an interrupted run.")]
+Engine = Annotated[
+    str, typer.Option("--engine", metavar="local|ray", help="One process, or the cores of a Ray cluster.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and do nothing.")]
 
 DEFAULT_WORKSPACE = Path(".prlm")
@@ -116,6 +121,8 @@ def _keep_examples_apart(text: str | None) -> str | None:
 
 def open_workspace(folder: Path) -> Workspace:
     """The workspace; library telemetry and chatter are switched off before any library is imported."""
+    from prlm_cli.core.workspace import Workspace
+
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not ui.Output.verbose:
@@ -127,6 +134,8 @@ def open_workspace(folder: Path) -> Workspace:
 def deliver(records: Iterable[Struct], *, output: Path | None, force: bool, as_json: bool) -> None:
     """Records where the user wants them: in a file, as one JSON list, or as JSON lines as soon as each is there."""
     if output:
+        from prlm_cli.core import jsonl
+
         ui.note(f"{jsonl.write(output, records, force=force)} records in {output}")
     elif as_json:
         ui.print_json(list(records))
@@ -145,6 +154,15 @@ def choice(flag: str, value: str, choices: Sequence[str]) -> str:
     if value not in choices:
         raise SettingsError(f"{flag} {value}", hint=did_you_mean(value, choices))
     return value
+
+
+def is_ray(engine: str) -> bool:
+    """Whether `--engine` says Ray.
+
+    Raises:
+        SettingsError: If it names no engine.
+    """
+    return choice("--engine", engine, ("local", "ray")) == "ray"
 
 
 def resumes(value: str) -> bool:

@@ -22,6 +22,7 @@ def retrieve(
     split: options.Split = "test",
     user: Annotated[str | None, typer.Option("--user", help="Only this user's queries.")] = None,
     text: Annotated[str | None, typer.Option("--text", help="One query of that user; - reads it from stdin.")] = None,
+    engine: options.Engine = "local",
     output: options.OutFile = None,
     force: options.Force = False,
     json: options.Json = False,
@@ -33,9 +34,12 @@ def retrieve(
     """
     from prlm_cli.core.jsonl import STDIN
     from prlm_cli.pipeline.retrieve import WINDOW
-    from prlm_cli.pipeline.retrieve import retrieve as run
     from prlm_cli.pipeline.sources import queries_from
 
+    if options.is_ray(engine):
+        from prlm_cli.pipeline.retrieve_on_ray import retrieve as run
+    else:
+        from prlm_cli.pipeline.retrieve import retrieve as run
     with options.open_workspace(workspace).open_store() as store:
         found = queries_from(store, path=queries, split=split, user_id=user, text=text)
         window = 1 if queries == STDIN else WINDOW  # a stream is answered line by line

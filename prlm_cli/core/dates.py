@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from calendar import monthrange
 from datetime import UTC, datetime, time, timedelta
 from datetime import date as date_type
 from functools import lru_cache
@@ -45,7 +44,7 @@ def parse_period(date: str | int | float) -> Period:
         assert year is not None
         first = datetime(year, 1 if month is None else month, 1 if day is None else day, tzinfo=UTC)
         last_month = month or 12
-        last = datetime(year, last_month, day or monthrange(year, last_month)[1], 23, 59, 59, 999_999, tzinfo=UTC)
+        last = datetime(year, last_month, day or _days_of(year, last_month), 23, 59, 59, 999_999, tzinfo=UTC)
         return Period(_microseconds(first), _microseconds(last))
     with contextlib.suppress(ValueError):  # 20240517, 2024-W20-5: days as well; 2024-W20 is a week
         first = datetime.combine(date_type.fromisoformat(text), time(), tzinfo=UTC)
@@ -56,6 +55,12 @@ def parse_period(date: str | int | float) -> Period:
     moment = datetime.fromisoformat(text)
     instant = _microseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     return Period(instant, instant)
+
+
+def _days_of(year: int, month: int) -> int:
+    from calendar import monthrange
+
+    return monthrange(year, month)[1]
 
 
 def _microseconds(moment: datetime) -> int:

@@ -13,7 +13,6 @@ Messages name ids, files and lines, never a user's text.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -74,6 +73,8 @@ class StorageError(PrlmError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint that names the nearest known word, or lists the known ones where none is near."""
+    import difflib
+
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1)
     return f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"

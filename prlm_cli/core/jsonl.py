@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
-import json
 import os
 import re
 import sys
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -187,6 +184,8 @@ def write(path: Path, items: Iterable[msgspec.Struct], *, force: bool = False) -
     """
     if path.exists() and not force:
         raise DataError(f"{path} exists", hint="use --force to replace it")
+    import tempfile
+
     count = 0
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -227,7 +226,11 @@ def open_stream(path: Path) -> contextlib.AbstractContextManager[IO[bytes]]:
     try:
         if path.suffix == ".zst":
             return io.BufferedReader(ZstdFile(path.open("rb")))
-        return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+        if path.suffix == ".gz":
+            import gzip
+
+            return gzip.open(path, "rb")  # type: ignore[return-value]
+        return path.open("rb")
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file", hint="name a JSONL file, or - for standard input") from error
     except OSError as error:
@@ -305,6 +308,8 @@ def decode(where: str, line: bytes) -> dict[str, Any]:
     try:
         fields = msgspec.json.decode(line)
         if _may_repeat_a_key(line, fields):
+            import json
+
             json.loads(line, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:  # a decode error is a ValueError
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)

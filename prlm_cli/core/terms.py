@@ -16,11 +16,13 @@ import re
 import sys
 import unicodedata
 from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from hashlib import blake2b
 from itertools import accumulate, pairwise
 from operator import add
+from struct import unpack
 
 import Stemmer
 
@@ -89,6 +91,11 @@ class Tokenizer:
         if sys.byteorder == "little":
             hashes.byteswap()
         return hashes
+
+    def counts(self, text: str) -> Counter[int]:
+        """How often each of the `terms` stands in the text."""
+        joined = self._joined(text)
+        return Counter(unpack(f">{len(joined) >> 3}Q", joined))
 
     def packed_terms(self, texts: Sequence[str]) -> list[bytes]:
         """`terms` of each text, as their bytes, least significant first; numpy sorts where there are many."""

@@ -10,18 +10,13 @@ WORKSPACE/
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
-
-import filelock
 
 from prlm_cli.core.errors import DataError, SettingsError, StorageError, did_you_mean
 from prlm_cli.core.reporting import Reporter, Silent
@@ -92,16 +87,18 @@ class Run:
 
     def finish(self, metrics: dict[str, Any]) -> None:
         """Writes the metrics and marks the run finished."""
-        write_text(self.folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        _write_json(self.folder / "metrics.json", metrics)
         self._write_state({**self.state, "status": "finished", "finished": _now()})
 
     def append_log(self, fields: dict[str, Any]) -> None:
         """Appends one line of figures to the log."""
+        import json
+
         with open(self.log, "a", opener=_private) as stream:
             stream.write(json.dumps(fields) + "\n")
 
     def _write_state(self, state: dict[str, Any]) -> None:
-        write_text(self.folder / "state.json", json.dumps(state, indent=2) + "\n")
+        _write_json(self.folder / "state.json", state)
 
 
 class Workspace:
@@ -174,6 +171,8 @@ class Workspace:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A folder for what is needed for a moment; it goes at the end of the block."""
+        import tempfile
+
         self._make()
         self.cache.mkdir(exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(prefix="scratch-", dir=self.cache) as folder:
@@ -190,6 +189,8 @@ class Workspace:
         Raises:
             StorageError: If another process holds it for more than ten seconds.
         """
+        import filelock  # here, not above: who only reads needs no lock
+
         self._make()
         path = self._lock_file(name)
         lock = filelock.FileLock(path, mode=0o600)
@@ -211,6 +212,8 @@ class Workspace:
 
     def is_locked(self, name: str) -> bool:
         """Whether a process holds the write lock `name`; one that cannot be opened is somebody else's."""
+        import filelock
+
         path = self._lock_file(name)
         if not path.exists():
             return False
@@ -288,6 +291,8 @@ class Workspace:
         Raises:
             StorageError: If something of it cannot be deleted.
         """
+        import shutil
+
         try:
             shutil.rmtree(run.folder)
             self._lock_file(run.name).unlink(missing_ok=True)
@@ -350,6 +355,8 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         StorageError: If it is missing or damaged.
     """
+    import json
+
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -357,6 +364,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise StorageError(f"{path} cannot be read", hint=_REMOVE_THE_RUN)
     return found
+
+
+def _write_json(path: Path, fields: dict[str, Any]) -> None:
+    import json
+
+    write_text(path, json.dumps(fields, indent=2) + "\n")
 
 
 def _holder(lock_file: Path) -> str:

@@ -84,65 +84,102 @@ def index(
         expected = 0 if skip_faults else _check(inputs, reporter.stage("check"))
         stack.enter_context(workspace.write_lock(reporter=reporter))
         store = stack.enter_context(workspace.open_store(create=True, language=language, shared=shared, shards=shards))
-        _settle_language(store, language, rebuild, reporter)
+        if rebuild:
+            reporter.note(f"made the terms of {store.rebuild(language)} documents anew")
+        else:
+            check_language(store, language)
         rejects = stack.enter_context(Rejects(workspace.errors)) if skip_faults else None
         if shared:
             drop_index(workspace.folder)
         records = (record for _, found in inputs.read(rejects) for record in found)
-        documents, queries = _add(store, records, reporter.stage("index"), expected)
+        documents, queries = add_all(store, records, reporter.stage("index"), expected)
         store.settle()
         if rejects and rejects.first and not any(documents + queries):
-            raise DataError(f"no line could be used: {rejects.first.message}", hint=rejects.first.hint)
+            raise none_usable(rejects.first)
         if shared:
             build(workspace.folder)
         return Indexed(documents, queries, rejects.count if rejects else 0, store.count())
 
 
-def _settle_language(store: Store, language: str | None, rebuild: bool, reporter: Reporter) -> None:
-    if rebuild:
-        reporter.note(f"made the terms of {store.rebuild(language)} documents anew")
-    elif language and store.language != language:
+def check_language(store: Store, language: str | None) -> None:
+    """Refuses another language than the index has.
+
+    Raises:
+        SettingsError: If it has another.
+    """
+    if language and store.language != language:
         hint = f"--rebuild --language {language} makes its terms anew"
         raise SettingsError(f"the index is in {store.language}, not {language}", hint=hint)
 
 
+def none_usable(first: DataError) -> DataError:
+    """The error of an input that has nothing but faults, of which this is the first."""
+    return DataError(f"no line could be used: {first.message}", hint=first.hint)
+
+
 def _check(inputs: Inputs, stage: Stage) -> int:
     """Reads everything once, so that a fault leaves the store as it was; returns how many records there are."""
-    total, faults = 0, _Faults()
-    for name, records in inputs.read(faults):
-        before = total + faults.count
-        for _ in records:
-            total += 1
-            if total % _BLOCK_RECORDS == 0:
-                stage(total)
-        if total + faults.count == before:
-            raise DataError(f"{name}: no records", hint="one JSON object a line, with user_id and text")
+    total, faults = 0, Faults()
+    for total, _ in enumerate(sound_records(inputs, faults), start=1):
+        if total % _BLOCK_RECORDS == 0:
+            stage(total)
     if faults.count:
         raise faults.summary()
     return total
 
 
-class _Faults:
-    """Counts faults and keeps the first few."""
+def sound_records(inputs: Inputs, faults: Faults) -> Iterator[Document | Query]:
+    """The records of all inputs, one by one; faults are counted.
+
+    Raises:
+        DataError: If an input cannot be read, or there is nothing in it.
+    """
+    for name, records in inputs.read(faults):
+        before, count = faults.count, 0
+        for count, record in enumerate(records, start=1):  # noqa: B007
+            yield record
+        if count + faults.count == before:
+            raise DataError(f"{name}: no records", hint="one JSON object a line, with user_id and text")
+
+
+class Faults:
+    """Counts faults and keeps the first few: an `OnFault`."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._first: list[DataError] = []
+        self.first: list[DataError] = []
 
     def __call__(self, error: DataError, rejected: object) -> None:
-        self.count += 1
-        if len(self._first) < _SHOWN_FAULTS:
-            self._first.append(error)
+        """Takes down a fault."""
+        self.extend(1, [error])
+
+    def extend(self, count: int, first: Iterable[DataError]) -> None:
+        """Takes down so many faults, of which these are the first."""
+        self.count += count
+        self.first = [*self.first, *first][:_SHOWN_FAULTS]
 
     def summary(self) -> DataError:
         """One error for all of them."""
-        first, *others = self._first
+        first, *others = self.first
         shown = "".join(f"; also {fault.message}" for fault in others)
         more = f" ({self.count} bad lines in all{shown})" if others else ""
         return DataError(f"{first.message}{more}", hint=f"{first.hint}; nothing was stored")
 
 
-def _add(store: Store, records: Iterable[Document | Query], stage: Stage, expected: int) -> tuple[Counts, Counts]:
+def add_all(
+    store: Store, records: Iterable[Document | Query], stage: Stage, expected: int = 0
+) -> tuple[Counts, Counts]:
+    """Adds records block by block, each committed before the next is read.
+
+    Args:
+        store: Where to.
+        records: Sound ones.
+        stage: Told how many are done.
+        expected: How many there are; 0 if nobody knows.
+
+    Returns:
+        What became of the documents, and of the queries.
+    """
     documents, queries, done, started = Counts(), Counts(), 0, time.monotonic()
     for block in _blocks(records):
         added = store.add(block)

@@ -77,6 +77,12 @@ class Inputs:
     def __len__(self) -> int:
         return len(self._inputs)
 
+    def apart(self) -> list[Inputs]:
+        """The same in parts that can be read side by side, elsewhere; LaMP's files speak of the same people."""
+        sources = [source._replace(path=source.path.absolute()) for source in self._inputs]
+        parts = [sources] if any(source.format == "lamp" for source in sources) else [[source] for source in sources]
+        return [Inputs(part, self._reading) for part in parts if part]
+
     def read(self, on_fault: OnFault | None = None) -> Iterator[tuple[str, Iterator[Document | Query]]]:
         """One pass: the name of each input, and its records, one by one.
 

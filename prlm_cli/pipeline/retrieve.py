@@ -46,9 +46,9 @@ def retrieve(
         DataError: If a query's date is not a date.
     """
     with Search(store, settings, seed=seed) as search:
-        for batch in _windows(queries, window):
+        for batch in windows(queries, window):
             with store.snapshot():
-                yield from _answers(search, batch)
+                yield from answers(search, batch)
         search.report(reporter or Silent())
 
 
@@ -82,8 +82,12 @@ def swapped_profile(
     raise DataError(f"no other user has records for query {query.query_id}", hint="index more than one user")
 
 
-def _windows(queries: Iterable[Query], size: int) -> Iterator[list[Query]]:
-    """The queries, so many at a time; what is wrong with one is raised after those before it were given."""
+def windows(queries: Iterable[Query], size: int) -> Iterator[list[Query]]:
+    """The queries, so many at a time; what is wrong with one is raised after those before it were given.
+
+    Raises:
+        DataError: If a query's date is not a date.
+    """
     stream = map(_checked, queries)
     wrong = None
     while wrong is None:
@@ -100,7 +104,8 @@ def _windows(queries: Iterable[Query], size: int) -> Iterator[list[Query]]:
         raise wrong
 
 
-def _answers(search: Search, batch: Sequence[Query]) -> Iterator[Retrieved]:
+def answers(search: Search, batch: Sequence[Query]) -> Iterator[Retrieved]:
+    """Each query of a window with its records, in their order; each user's history is read once."""
     of_user: dict[str, list[int]] = {}
     for n, query in enumerate(batch):
         of_user.setdefault(query.user_id, []).append(n)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -23,6 +23,13 @@ from prlm_cli.retrievers.hit import Hit
 if TYPE_CHECKING:
     from prlm_cli.models.cross_encoder import CrossEncoder
     from prlm_cli.retrievers.shared import SharedCorpus
+
+
+class LeftOut(NamedTuple):
+    """How many queries are of users without documents, and how many did not see undated ones."""
+
+    without_history: int
+    without_undated: int
 
 
 class Search:
@@ -72,6 +79,16 @@ class Search:
         return [
             _profile_document(next(shared if hit.is_shared else own), hit, n) for n, hit in enumerate(hits, start=1)
         ]
+
+    @property
+    def left_out(self) -> LeftOut:
+        """Of how many queries so far something was left out."""
+        return LeftOut(self._without_history, self._without_undated)
+
+    def take_over(self, left_out: LeftOut) -> None:
+        """Counts what another search of the same batch left out as well."""
+        self._without_history += left_out.without_history
+        self._without_undated += left_out.without_undated
 
     def report(self, reporter: Reporter) -> None:
         """Says what was left out of how many queries."""

@@ -38,7 +38,7 @@ class BM25:
 
     def __call__(self, query: Query, history: History, seen: Eligible, k: int) -> list[Ranked]:
         """The best k, best first."""
-        wanted = Counter(self._tokenizer.terms(query.text))
+        wanted = self._tokenizer.counts(query.text)
         if self._is_worth_arrays(history):
             from prlm_cli.retrievers import bm25_arrays
 

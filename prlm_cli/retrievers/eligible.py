@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from prlm_cli.core import terms
 from prlm_cli.core.dates import parse_period
@@ -13,8 +14,7 @@ from prlm_cli.core.records import Query
 from prlm_cli.core.settings import RetrievalSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Eligible:
+class Eligible(msgspec.Struct, frozen=True):
     """Positions in a history: a stretch of it, but for some that are hidden."""
 
     span: range

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import unicodedata
+from collections import Counter
 from hashlib import blake2b
 
 import bm25s
@@ -191,3 +192,12 @@ def test_fingerprints_are_equal_exactly_for_texts_equal_but_for_white_space(one,
     assert (fingerprint_of(one) == fingerprint_of(other)) == (one.split() == other.split())
     assert fingerprint_of(one) == fingerprint_of(f" {one}\n")
     assert len(fingerprint_of(one)) == 8
+
+
+@given(_TEXTS)
+def test_counts_are_those_of_the_terms_and_many_texts_give_what_each_gives(text):
+    english = tokenizer("english")
+
+    assert english.counts(text) == Counter(english.terms(text))
+    many = [text, "", f"{text} {text}"] * 200
+    assert english.packed_terms(many) == [english.terms(one).tobytes() for one in many]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prlm_cli.core import workspace as module
-from prlm_cli.core.errors import DataError, StorageError
+from prlm_cli.core.errors import DataError, SettingsError, StorageError
 from prlm_cli.core.workspace import Workspace, check_name, read_json, write_text
 
 
@@ -42,6 +42,39 @@ def test_reading_creates_nothing(place):
     with pytest.raises(DataError, match="no run 'x'"):
         place.run("x")
     assert not place.folder.exists()
+
+
+def test_an_index_is_made_in_the_number_of_shards_asked_for_and_found_again(tmp_path):
+    one, four = Workspace(tmp_path / "one"), Workspace(tmp_path / "four")
+    assert (four.number_of_shards(), four.number_of_shards(4), four.index.name) == (1, 4, "index.sqlite")
+    one.open_store(create=True, shards=1).__exit__()
+    four.open_store(create=True, shards=4, language="german").__exit__()
+
+    assert (one.number_of_shards(), one.index.name, one.index.is_file()) == (1, "index.sqlite", True)
+    assert (four.number_of_shards(), four.index.name, len(list(four.index.iterdir()))) == (4, "index", 4)
+    for place, number in ((one, 1), (four, 4)):
+        for create in (False, True):
+            place.open_store(create=create).__exit__()
+            place.open_store(create=create, shards=number).__exit__()
+    with four.open_store() as store:
+        assert store.language == "german"
+
+
+@pytest.mark.parametrize(("made", "what"), [(1, "one file"), (4, "4 shards")])
+@pytest.mark.parametrize("create", [False, True])
+def test_an_index_in_another_number_of_shards_is_refused(place, made, what, create):
+    place.open_store(create=True, shards=made).__exit__()
+
+    with pytest.raises(SettingsError, match=rf"is {what}, not 2; index into a new workspace, -w DIR"):
+        place.open_store(create=create, shards=2)
+
+
+def test_a_file_and_a_folder_of_shards_are_one_index_too_many(place):
+    place.open_store(create=True, shards=2).__exit__()
+    (place.folder / "index.sqlite").touch()
+
+    with pytest.raises(StorageError, match=r"holds index.sqlite and a folder index; move one of them away"):
+        place.open_store()
 
 
 def test_a_run_is_running_from_start_to_finish_and_keeps_what_made_it(place):
@@ -134,7 +167,7 @@ def test_a_run_that_cannot_be_removed_is_a_storage_error(place, monkeypatch):
         raise PermissionError(13, "Permission denied", str(folder))
 
     run = _finished(place, "policy", "mine")
-    monkeypatch.setattr(module.shutil, "rmtree", refuse)
+    monkeypatch.setattr("shutil.rmtree", refuse)
 
     with pytest.raises(StorageError, match=r"mine: Permission denied; check the permissions"):
         place.remove(run)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from prlm_cli.core.errors import DataError
+from prlm_cli.core.errors import DataError, SettingsError
 from prlm_cli.core.records import Document, Query, Retrieved, widen
 from prlm_cli.core.settings import RetrievalSettings
 from prlm_cli.core.store import Store
@@ -122,7 +122,7 @@ def test_a_query_whose_date_is_no_date_is_named(store, date):
 
 
 def test_an_unknown_retriever_is_refused_by_the_settings():
-    with pytest.raises(ValueError, match="retriever"):
+    with pytest.raises(SettingsError, match="retriever: expected 'bm25'"):
         _settings(retriever="bm52")
 
 

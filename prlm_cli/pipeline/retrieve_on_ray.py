@@ -1,0 +1,169 @@
+"""`prlm retrieve --engine ray`: on many cores or machines, with the results of one process.
+
+A user's queries always go to the same worker, so that each shard is read, and kept in memory, by one of them.
+
+All machines must see the workspace at the same path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from prlm_cli.core.errors import PrlmError
+from prlm_cli.core.records import Query, Retrieved
+from prlm_cli.core.reporting import Reporter, Silent
+from prlm_cli.core.settings import RetrievalSettings
+from prlm_cli.core.shards import shard_of
+from prlm_cli.core.store import Store
+from prlm_cli.core.workspace import Workspace
+from prlm_cli.engines.cluster import Failure, cluster, failure_of
+from prlm_cli.pipeline.retrieve import WINDOW, answers, windows
+from prlm_cli.pipeline.search import LeftOut, Search
+
+_RECORDS_IN_WINDOW = 20_000  # so few queries that their answers hold no more: they pass through memory as a whole
+
+
+def retrieve(
+    store: Store,
+    queries: Iterable[Query],
+    settings: RetrievalSettings,
+    *,
+    seed: int = 0,
+    window: int = WINDOW,
+    reporter: Reporter | None = None,
+) -> Iterator[Retrieved]:
+    """Each query with its records as `pipeline.retrieve` gives them, in their order, on the cores of a Ray cluster.
+
+    Args:
+        store: The index; the workers open it for themselves.
+        queries: The queries; two windows of them are held in memory, with their answers.
+        settings: How the documents are ranked.
+        seed: Of the random retriever.
+        window: How many queries to read ahead; 1 answers each before the next is read.
+        reporter: Told at the end what was left out.
+
+    Raises:
+        DataError: If a query's date is not a date.
+        MissingError: If there is no Ray.
+    """
+    search = Search(store, settings, seed=seed)  # what is wrong with the settings is known before Ray starts
+    batches = windows(queries, min(window, max(1, _RECORDS_IN_WINDOW // max(1, settings.k))))
+    first = next(batches, None)
+    if first:
+        with cluster() as ray, _workers(ray, store, settings, seed) as workers:
+            asked = map(workers.ask, chain([first], batches))
+            for answered in _ahead(asked, 0 if window == 1 else 1):
+                yield from answered
+            search.take_over(workers.finish())
+    search.report(reporter or Silent())
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """The answers to some queries in their order, and where the last are missing, why."""
+
+    records: list[Retrieved]
+    failure: Failure | None = None
+
+
+class Answerer:
+    """What a worker runs: it answers the queries of its users.
+
+    Args:
+        folder: The workspace's.
+        settings: How the documents are ranked.
+        seed: Of the random retriever.
+    """
+
+    def __init__(self, folder: Path, settings: RetrievalSettings, seed: int) -> None:
+        self._folder, self._settings, self._seed = folder, settings, seed
+        self._search: Search | None = None
+
+    def answer(self, queries: bytes) -> bytes:
+        """The `Answered` of a list of queries, which see one state of each shard; both are JSON."""
+        records: list[Retrieved] = []
+        try:
+            if self._search is None:
+                self._search = Search(Workspace(self._folder).open_store(), self._settings, seed=self._seed)
+            with self._search.store.snapshot():
+                for record in answers(self._search, msgspec.json.decode(queries, type=list[Query])):
+                    records.append(record)  # one by one: those before an error count
+        except PrlmError as error:
+            return msgspec.json.encode(Answered(records, failure_of(error)))
+        return msgspec.json.encode(Answered(records))
+
+    def finish(self) -> LeftOut:
+        """Closes the index, and says of how many queries something was left out."""
+        if self._search is None:
+            return LeftOut(0, 0)
+        self._search.store.__exit__()
+        return self._search.left_out
+
+
+class _Workers:
+    """The workers of a cluster, each with users of its own."""
+
+    def __init__(self, ray: Any, store: Store, settings: RetrievalSettings, seed: int) -> None:
+        self._ray = ray
+        folder = store.path.parent.absolute()
+        cores = int(ray.cluster_resources()["CPU"])
+        shards = Workspace(folder).number_of_shards()
+        self._parts = shards if shards > 1 else cores
+        worker = ray.remote(num_cpus=1)(Answerer)
+        self.handles = [worker.remote(folder, settings, seed) for _ in range(min(cores, self._parts))]
+
+    def ask(self, batch: Sequence[Query]) -> Iterator[Retrieved]:
+        """Hands a window out; the answers, in the order of the queries, are awaited when the first is taken."""
+        numbers = [shard_of(query.user_id, self._parts) % len(self.handles) for query in batch]
+        parts: dict[int, list[Query]] = {}
+        for number, query in zip(numbers, batch, strict=True):
+            parts.setdefault(number, []).append(query)
+        asked = {n: self.handles[n].answer.remote(msgspec.json.encode(part)) for n, part in parts.items()}
+        return self._answers(numbers, asked)
+
+    def finish(self) -> LeftOut:
+        """Of how many queries something was left out; after it there are no more answers."""
+        counts = self._ray.get([handle.finish.remote() for handle in self.handles])
+        return LeftOut(*map(sum, zip(*counts, strict=True)))
+
+    def _answers(self, numbers: Sequence[int], asked: Mapping[int, Any]) -> Iterator[Retrieved]:
+        given = self._ray.get(list(asked.values()))
+        found = {n: msgspec.json.decode(part, type=Answered) for n, part in zip(asked, given, strict=True)}
+        records = {n: iter(part.records) for n, part in found.items()}
+        for number in numbers:
+            record = next(records[number], None)
+            if record is None:
+                failure = found[number].failure
+                assert failure  # a worker answers all it is asked, or says why not
+                raise failure.error
+            yield record
+
+
+@contextlib.contextmanager
+def _workers(ray: Any, store: Store, settings: RetrievalSettings, seed: int) -> Iterator[_Workers]:
+    workers = _Workers(ray, store, settings, seed)
+    try:
+        yield workers
+    finally:
+        for handle in workers.handles:
+            ray.kill(handle)
+
+
+def _ahead(asked: Iterator[Iterator[Retrieved]], count: int) -> Iterator[Iterator[Retrieved]]:
+    """The same, taken so many before they are needed; an error comes in its turn."""
+    waiting: deque[Iterator[Retrieved]] = deque()
+    try:
+        for answered in asked:
+            waiting.append(answered)
+            if len(waiting) > count:
+                yield waiting.popleft()
+    except PrlmError:
+        yield from waiting
+        raise
+    yield from waiting
