@@ -156,10 +156,10 @@ class Store:
     def settle(self) -> None:
         """Moves what was committed from the log into the file; a reader that is busy puts it off."""
         with self._storage_errors():
+            self._db.execute("PRAGMA optimize")  # first, since it writes
             self._db.execute("PRAGMA busy_timeout=0")  # nobody waits for a reader
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._db.execute(f"PRAGMA busy_timeout={_LOCK_TIMEOUT * 1000:.0f}")
-            self._db.execute("PRAGMA optimize")
 
     def history(self, user_id: str) -> History:
         """What retrieval reads of one user's documents; empty for an unknown user.
