@@ -17,7 +17,7 @@ from prlm_cli.retrievers import RETRIEVERS
 from tests.pipeline.small import Notes
 from tests.retrievers.corpora import documents, in_new_store, queries
 
-_FEW = settings(max_examples=15)
+_FEW = settings(max_examples=10)
 _ALONE = [name for name in RETRIEVERS if name not in ("dense", "hybrid")]
 
 
