@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from prlm_cli.core.records import Document, Query
 from prlm_cli.core.settings import RetrievalSettings
-from prlm_cli.retrievers import bm25, bm25_arrays
+from prlm_cli.retrievers import best, bm25, bm25_arrays
 from prlm_cli.retrievers.bm25 import BM25
 from prlm_cli.retrievers.eligible import Eligible
 from tests.retrievers.corpora import ENGLISH, TEXTS, Unstored, documents, everything, history
@@ -152,3 +152,40 @@ def test_documents_of_stop_words_alone_can_be_ranked():
 
     assert _ranked("parsing", own) == [("a", 0), ("b", 0)]
     assert _ranked("parsing", []) == []
+
+
+def _long_history(count):
+    """One user's synthetic documents: words by a power law, dates that repeat, some documents that are equal."""
+    choose = random.Random(7)
+    words = [f"word{int(n)}" for n in range(2000)]
+    weights = [1 / (n + 1) for n in range(2000)]
+    texts = [" ".join(choose.choices(words, weights, k=choose.randrange(1, 60))) for _ in range(count - count // 10)]
+    texts += choose.choices(texts, k=count // 10)
+    return [
+        Document(
+            user_id="u",
+            doc_id=f"d{choose.random()}",
+            text=text,
+            date=choose.choice([None, *(f"20{year}-0{month}" for year in range(10, 20) for month in range(1, 10))]),
+        )
+        for text in texts
+    ]
+
+
+def test_a_long_history_asked_again_and_again_gives_the_same_to_the_bit_as_the_loop():
+    own = _long_history(3000)
+    past = history(own)
+    retriever = BM25(Unstored(), RetrievalSettings(), seed=0)  # with numpy, which tests have imported
+    choose = random.Random(3)
+    for n in range(30):
+        query = _query(" ".join(choose.choice(own).text.split()[: choose.randrange(1, 30)]) + " unheard")
+        first, stop = sorted(choose.sample(range(len(own) + 1), 2)) if n % 3 else (0, len(own))
+        hidden = choose.sample(range(first, stop), min(stop - first - 1, choose.choice([0, 0, 1, 50, 2000])))
+        seen = Eligible(range(first, stop), frozenset(hidden))
+        k = choose.choice([1, 5, 100, 5000])
+        wanted = Counter(terms(query.text))
+        loop = best(zip(bm25.scores(wanted, past, seen), seen, strict=True), past, k)
+
+        assert retriever(query, past, seen, k) == loop
+        assert len(loop) == min(k, len(seen))
+        assert (past.derived["bm25"]._postings is not None) == (n >= 10)
