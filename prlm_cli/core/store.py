@@ -156,8 +156,10 @@ class Store:
     def settle(self) -> None:
         """Moves what was committed from the log into the file; a reader that is busy puts it off."""
         with self._storage_errors():
+            self._db.execute("PRAGMA optimize")  # first, since it writes
+            self._db.execute("PRAGMA busy_timeout=0")  # nobody waits for a reader
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._db.execute("PRAGMA optimize")
+            self._db.execute(f"PRAGMA busy_timeout={_LOCK_TIMEOUT * 1000:.0f}")
 
     def history(self, user_id: str) -> History:
         """What retrieval reads of one user's documents; empty for an unknown user.
@@ -241,23 +243,27 @@ class Store:
             return dict(sound)
 
     def keep_vectors(self, user_id: str, model: str, vectors: Mapping[int, bytes]) -> None:
-        """Keeps vectors of one user's documents, by row, in one transaction, where the file can be written at all.
+        """Keeps vectors of one user's documents, by row, in one transaction, where the file can be written just now.
 
         A store that was opened for reading keeps them too: they change no answer, they only save work.
         """
         if not _is_writable(self.path):
             return
-        with self._storage_errors(), contextlib.closing(self._connect(True)) as db:
-            db.execute("PRAGMA secure_delete=ON")
-            with schema.transaction(db):
-                uid = self._uid(user_id)
-                db.executemany(  # unless the document is gone by now
-                    "INSERT OR REPLACE INTO vec SELECT rid, ?3, ?4, ?5 FROM doc WHERE rid = ?1 AND uid = ?2",
-                    (
-                        (rid, uid, model, vector, schema.vector_crc(rid, model, vector))
-                        for rid, vector in vectors.items()
-                    ),
-                )
+        with self._storage_errors():
+            rids = range(*_rids(self._uid(user_id) or 0))
+            rows = "SELECT rid, crc FROM doc WHERE rid >= ? AND rid < ?"
+            crcs = dict(self._db.execute(rows, (rids.start, rids.stop)).fetchall())
+            kept = [
+                (rid, model, vector, schema.vector_crc(rid, model, vector), crcs[rid])
+                for rid, vector in vectors.items()
+                if rid in crcs
+            ]
+            with contextlib.closing(self._connect(True)) as db, _unless_locked():
+                db.execute("PRAGMA secure_delete=ON")
+                with schema.transaction(db):
+                    db.executemany(  # unless the document is gone or has changed by now
+                        "INSERT OR REPLACE INTO vec SELECT rid, ?2, ?3, ?4 FROM doc WHERE rid = ?1 AND crc = ?5", kept
+                    )
 
     def queries(self, *, split: str | None = None, user_id: str | None = None) -> Iterator[Query]:
         """Stored queries in the order they came in, of one split and of one user where given.
@@ -481,6 +487,15 @@ class Store:
             raise StorageError(f"{self.path}: {error}", hint=hint) from error
         except (sqlite3.DatabaseError, OSError, UnicodeDecodeError) as error:  # the last: of SQLite's own messages
             raise StorageError(f"{self.path}: {error}", hint=_DAMAGED) from error
+
+
+@contextlib.contextmanager
+def _unless_locked() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise
 
 
 def _is_writable(path: Path) -> bool:

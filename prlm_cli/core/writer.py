@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from prlm_cli.core import schema
+from prlm_cli.core.errors import StorageError
 from prlm_cli.core.records import Date, Document, Query
 from prlm_cli.core.terms import Tokenizer
 
@@ -79,6 +80,8 @@ class _Block:
                 self.changed[stored[doc_id][0]] = row
             else:
                 self.unchanged += 1
+        if n >> schema.NUMBER_BITS:
+            raise StorageError("a user has no room for more documents", hint="give the new ones another user_id")
         if n > user.n:
             self._users.append(user._replace(n=n, documents=user.documents + n - user.n))
 

@@ -8,7 +8,7 @@ from itertools import islice
 from msgspec import structs
 
 from prlm_cli.core.dates import parse_period
-from prlm_cli.core.errors import DataError
+from prlm_cli.core.errors import DataError, PrlmError
 from prlm_cli.core.records import Query, Retrieved, widen
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import RetrievalSettings
@@ -45,11 +45,11 @@ def retrieve(
     Raises:
         DataError: If a query's date is not a date.
     """
-    search = Search(store, settings, seed=seed)
-    for batch in windows(queries, window):
-        with store.snapshot():
-            yield from answers(search, batch)
-    search.report(reporter or Silent())
+    with Search(store, settings, seed=seed) as search:
+        for batch in windows(queries, window):
+            with store.snapshot():
+                yield from answers(search, batch)
+        search.report(reporter or Silent())
 
 
 def swapped_profile(
@@ -71,13 +71,14 @@ def swapped_profile(
 
     others = sorted({*user_ids} - {query.user_id})
     random.Random(f"swap:{seed}:{query.query_id}").shuffle(others)
-    search = Search(store, settings, seed=seed)
     asked = structs.replace(_checked(query), doc_ids=None)  # its own history is not theirs
-    for user_id in others:
-        with store.snapshot():
-            profile = search.read(user_id, search.rank(asked, store.history(user_id)))
-        if profile:
-            return widen(Retrieved, query, profile=profile, retriever=settings.retriever, profile_user_id=user_id)
+    with Search(store, settings, seed=seed) as search:
+        for user_id in others:
+            with store.snapshot():
+                hits = search.rank(asked, store.history(user_id))
+                profile = search.read(user_id, hits)
+            if not all(hit.is_shared for hit in hits):
+                return widen(Retrieved, query, profile=profile, retriever=settings.retriever, profile_user_id=user_id)
     raise DataError(f"no other user has records for query {query.query_id}", hint="index more than one user")
 
 
@@ -93,7 +94,7 @@ def windows(queries: Iterable[Query], size: int) -> Iterator[list[Query]]:
         batch: list[Query] = []
         try:
             batch.extend(islice(stream, size))
-        except DataError as error:
+        except PrlmError as error:
             wrong = error
         if batch:
             yield batch

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from prlm_cli.core import terms
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.history import History
 from prlm_cli.core.records import Document, ProfileDocument, Query, shown
@@ -32,7 +33,7 @@ class LeftOut(NamedTuple):
 
 
 class Search:
-    """What a batch of queries shares: the retriever, the filters, and a count of what was left out.
+    """What a batch of queries shares: the retriever, the filters, and a count of what was left out. A context manager.
 
     Args:
         store: The index.
@@ -48,10 +49,17 @@ class Search:
         self.store = store
         self.settings = settings
         self._retriever = RETRIEVERS[settings.retriever](store, settings, seed=seed)
-        self._where = dict(_condition(text) for text in settings.where)
+        self._where = [_condition(text) for text in settings.where]
         self._shared = _shared_corpus(store) if settings.corpus == "shared" else None
         self._without_history = 0
         self._without_undated = 0
+
+    def __enter__(self) -> Search:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shared is not None:
+            self._shared.close()
 
     def rank(self, query: Query, history: History) -> list[Hit]:
         """The k documents that the query gets, best first."""
@@ -59,9 +67,10 @@ class Search:
             return []
         self._without_history += not len(history)
         own = [Hit(history.entries[position].rid, score) for position, score in self._own(query, history)]
-        return (
-            own if self._shared is None else _fused(own, self._shared.search(query, self.settings.k))[: self.settings.k]
-        )
+        if self._shared is None:
+            return own
+        shared = self._shared.search(query, self.settings, lambda document: self._may_be_shown(query, document))
+        return _fused(own, shared)[: self.settings.k]
 
     def read(self, user_id: str, hits: Sequence[Hit]) -> list[ProfileDocument]:
         """The ranked documents with their texts; own ones are read as that user's."""
@@ -88,9 +97,13 @@ class Search:
         if self._without_undated:
             reporter.note(f"{self._without_undated} queries did not see undated documents; --undated keep shows them")
 
+    def _may_be_shown(self, query: Query, document: Document) -> bool:
+        is_source = terms.fingerprint_of(document.text) == terms.fingerprint_of(query.text)
+        return not is_source and _fits(document.meta, self._where)
+
     def _own(self, query: Query, history: History) -> list[Ranked]:
         seen = eligible(query, history, self.settings, among=self._among(history))
-        self._without_undated += bool(history.undated and history.untils and seen.span.start)
+        self._without_undated += bool(history.undated and seen.span.start)
         if not len(seen):
             return []
         ranked = self._candidates(query, history, seen)
@@ -176,8 +189,8 @@ def _condition(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _fits(meta: dict[str, object], where: dict[str, str]) -> bool:
-    return all(key in meta and _spelled(meta[key]) == value for key, value in where.items())
+def _fits(meta: dict[str, object], where: Sequence[tuple[str, str]]) -> bool:
+    return all(key in meta and _spelled(meta[key]) == value for key, value in where)
 
 
 def _spelled(value: object) -> str:

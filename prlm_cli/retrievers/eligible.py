@@ -56,15 +56,20 @@ def eligible(
     return Eligible(span, frozenset(n for n in hidden if n in span))
 
 
+def end_of_sight(query: Query, settings: RetrievalSettings) -> int | None:
+    """The instant by which a document's date must be over; None where there is none."""
+    return min((parse_period(date).start for date in (query.date, settings.as_of) if date is not None), default=None)
+
+
 def _by_date(query: Query, source: int | None, history: History, settings: RetrievalSettings) -> tuple[range, range]:
     """The stretch that dates allow, and what of it is older than `since`."""
     undated, untils, since = history.undated, history.untils, settings.since
     if not untils and since is None:
         return range(len(history) if source is None else source), range(0)
-    ends = [parse_period(date).start for date in (query.date, settings.as_of) if date is not None]
-    stop = undated + (bisect_left(untils, min(ends)) if ends else len(untils))
+    end = end_of_sight(query, settings)
+    stop = undated + (len(untils) if end is None else bisect_left(untils, end))
     first = undated + (0 if since is None else bisect_left(untils, parse_period(since).start))
-    is_open = not ends and since is None
+    is_open = end is None and since is None
     if is_open or settings.undated == "keep" or query.doc_ids is not None:
         return range(stop), range(undated, first)
     return range(first, max(first, stop)), range(0)

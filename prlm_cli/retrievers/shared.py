@@ -8,16 +8,20 @@ Every query sees statistics over all of the corpus; of dated documents it gets o
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from functools import cached_property
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prlm_cli.core.dates import parse_period
-from prlm_cli.core.errors import DataError
+from prlm_cli.core.errors import DataError, StorageError
 from prlm_cli.core.records import Document, Query
+from prlm_cli.core.settings import RetrievalSettings
 from prlm_cli.core.store import Store
 from prlm_cli.retrievers.bm25 import K1, B
+from prlm_cli.retrievers.eligible import end_of_sight
 from prlm_cli.retrievers.hit import Hit
 
 if TYPE_CHECKING:
@@ -27,10 +31,11 @@ SHARED_USER = ""
 """Whose the shared documents are in their store; no user can have this id."""
 
 _UNDATED = -(2**62)  # older than every query
+_ATTEMPTS = 5  # to take the place of an index that readers make as well
 
 
 class SharedCorpus:
-    """The shared corpus of a workspace, open for queries.
+    """The shared corpus of a workspace, open for queries until it is closed. They all see one state of it.
 
     Args:
         folder: The workspace's.
@@ -43,53 +48,75 @@ class SharedCorpus:
     def __init__(self, folder: Path) -> None:
         if not (folder / "shared.sqlite").exists():
             raise DataError(f"no shared corpus in {folder}", hint="run `prlm index --corpus shared DATA` first")
-        self._store = Store(folder / "shared.sqlite")
         self._folder = folder / "shared.bm25s"
-        if not self._folder.exists():
-            build(folder)
+        with contextlib.ExitStack() as stack:
+            self._store = stack.enter_context(Store(folder / "shared.sqlite"))
+            stack.enter_context(self._store.snapshot())
+            self._tokenizer = self._store.tokenizer
+            if not self._folder.exists():
+                build(folder, replace=False)
+            self._load()
+            self._open = stack.pop_all()
 
-    def search(self, query: Query, k: int) -> list[Hit]:
-        """The best k documents that share a word with the query, best first."""
+    def close(self) -> None:
+        """Lets go of the files."""
+        self._open.close()
+
+    def search(self, query: Query, settings: RetrievalSettings, accepts: Callable[[Document], bool]) -> list[Hit]:
+        """The best k documents that share a word with the query, best first; of equal ones the newest.
+
+        Args:
+            query: The query.
+            settings: How many, and which dates.
+            accepts: Whether a document may be shown, apart from its date.
+        """
         import numpy as np
 
-        terms = np.frombuffer(self._store.tokenizer.terms(query.text), dtype="<u8")
-        places = np.searchsorted(self._terms, terms)
-        known = places[self._terms[np.minimum(places, len(self._terms) - 1)] == terms]
+        asked = np.frombuffer(self._tokenizer.terms(query.text), dtype="<u8")
+        places = np.searchsorted(self._terms, asked)
+        known = places[self._terms[np.minimum(places, len(self._terms) - 1)] == asked]
         if not len(known):
             return []
         scores = self._index.get_scores(known.tolist())
-        start = 2**62 if query.date is None else parse_period(query.date).start
-        candidates = np.flatnonzero((scores > 0) & (self._untils < start))
-        order = candidates[np.lexsort((candidates, -self._untils[candidates], -scores[candidates]))][:k]
-        return [Hit(int(self._rids[n]), float(scores[n]), is_shared=True) for n in order]
+        candidates = np.flatnonzero((scores > 0) & self._in_sight(query, settings))
+        order = candidates[np.lexsort((candidates, -self._untils[candidates], -scores[candidates]))]
+        found: list[Hit] = []
+        for start in range(0, len(order), settings.k):
+            some = order[start : start + settings.k]
+            rows = self._rids[some].tolist()
+            found += [
+                Hit(row, score, is_shared=True)
+                for row, score, document in zip(rows, scores[some].tolist(), self.documents(rows), strict=True)
+                if accepts(document)
+            ]
+            if len(found) >= settings.k:
+                break
+        return found[: settings.k]
 
     def documents(self, rids: list[int]) -> list[Document]:
         """The documents in these rows."""
         return self._store.documents_at(SHARED_USER, rids)
 
-    @cached_property
-    def _index(self) -> Any:
+    def _in_sight(self, query: Query, settings: RetrievalSettings) -> NDArray[Any]:
+        """Which documents the dates allow, (N,); undated ones belong to all times, but not to a stretch of it."""
+        end = end_of_sight(query, settings)
+        allowed: NDArray[Any] = self._untils < (2**62 if end is None else end)
+        if settings.since is not None:
+            is_recent = self._untils >= parse_period(settings.since).start
+            allowed &= is_recent | (self._untils == _UNDATED) if settings.undated == "keep" else is_recent
+        return allowed
+
+    def _load(self) -> None:
         import bm25s
-
-        return bm25s.BM25.load(self._folder, mmap=True, load_vocab=False)
-
-    @cached_property
-    def _terms(self) -> NDArray[Any]:
-        return self._column("terms")
-
-    @cached_property
-    def _rids(self) -> NDArray[Any]:
-        return self._column("rids")
-
-    @cached_property
-    def _untils(self) -> NDArray[Any]:
-        return self._column("untils")
-
-    def _column(self, name: str) -> NDArray[Any]:
         import numpy as np
 
-        column: NDArray[Any] = np.load(self._folder / f"{name}.npy", mmap_mode="r")
-        return column
+        try:
+            self._index = bm25s.BM25.load(self._folder, mmap=True, load_vocab=False)
+            self._terms, self._rids, self._untils = (
+                np.load(self._folder / f"{name}.npy", mmap_mode="r") for name in ("terms", "rids", "untils")
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise StorageError(f"{self._folder} cannot be read", hint="remove it: it is made anew") from error
 
 
 def drop_index(folder: Path) -> None:
@@ -97,11 +124,16 @@ def drop_index(folder: Path) -> None:
     shutil.rmtree(folder / "shared.bm25s", ignore_errors=True)
 
 
-def build(folder: Path) -> None:
+def build(folder: Path, *, replace: bool = True) -> None:
     """Makes the index of a workspace's shared corpus, in one atomic step.
+
+    Args:
+        folder: The workspace's.
+        replace: Whether it takes the place of one that is there; only a writer of the corpus can know.
 
     Raises:
         DataError: If the corpus has no document with a word in it.
+        StorageError: If it cannot be written.
     """
     import bm25s
     import numpy as np
@@ -119,20 +151,35 @@ def build(folder: Path) -> None:
     index.index((documents, vocabulary), create_empty_token=False, show_progress=False)
     untils = [_UNDATED if entry.until is None else entry.until for entry in history.entries]
     columns = {"terms": terms, "rids": np.array([e.rid for e in history.entries]), "untils": np.array(untils)}
-    _save(folder / "shared.bm25s", index, columns)
+    _save(folder / "shared.bm25s", index, columns, replace)
 
 
-def _save(folder: Path, index: Any, columns: dict[str, Any]) -> None:
+def _save(folder: Path, index: Any, columns: dict[str, Any], replace: bool) -> None:
     import numpy as np
 
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(mode=0o700)
-    index.vocab_dict = {}  # the terms are kept as an array
-    index.save(temporary, show_progress=False)
-    for name, column in columns.items():
-        np.save(temporary / f"{name}.npy", column, allow_pickle=False)
-    for file in temporary.iterdir():
-        file.chmod(0o600)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+            made = Path(temporary) / folder.name
+            made.mkdir(mode=0o700)
+            index.vocab_dict = {}  # the terms are kept as an array
+            index.save(made, show_progress=False)
+            for name, column in columns.items():
+                np.save(made / f"{name}.npy", column, allow_pickle=False)
+            for file in made.iterdir():
+                file.chmod(0o600)
+            _put(made, folder, replace)
+    except OSError as error:
+        raise StorageError(f"{folder}: {error.strerror}", hint="check the disk and permissions") from error
+
+
+def _put(made: Path, folder: Path, replace: bool) -> None:
+    for _ in range(_ATTEMPTS):
+        if replace:
+            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            made.rename(folder)
+            return
+        except OSError:  # a reader has put one there meanwhile
+            if not replace and folder.is_dir():
+                return
+    raise StorageError(f"{folder} cannot be replaced", hint="check the permissions")

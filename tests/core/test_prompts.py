@@ -131,6 +131,41 @@ def _record(number: int, text: str) -> ProfileDocument:
     return ProfileDocument(doc_id=str(number), text=text, title=f"T{number}", rank=number + 1)
 
 
+_SHARED = [
+    _PROFILE[0],
+    ProfileDocument(doc_id="kb", text="of everybody", title="Known", rank=2, corpus="shared"),
+]
+
+
+@pytest.mark.parametrize("reasoning", [False, True])
+@pytest.mark.parametrize(
+    ("layout", "own", "shared"),
+    [
+        ("completion", "Text: first text\nTitle: First", "Text (by somebody else): of everybody\nTitle: Known"),
+        ("document", "Text: first text\nTitle: First", "Text (by somebody else): of everybody\nTitle: Known"),
+        (
+            "turns",
+            "«user\nfirst text»\n«assistant\nFirst»",
+            "«user\n(by somebody else) of everybody»\n«assistant\nKnown»",
+        ),
+    ],
+)
+def test_a_shared_record_is_marked_in_every_layout_and_an_own_one_is_not(layout, reasoning, own, shared):
+    prompt = shown(_builder(layout, reasoning).build("new text", _SHARED).ids)
+
+    assert prompt.index(shared) < prompt.index(own)
+    assert prompt.count("by somebody else") == 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_mark_of_a_shared_record_stays_where_its_text_is_cut(layout):
+    long = [ProfileDocument(doc_id="kb", text="word " * 200, title="Known", rank=1, corpus="shared")]
+    packed = _builder(layout, max_tokens=200).build("new text", long)
+
+    assert len(packed.ids) <= 200 and packed.records_cut == 1
+    assert "(by somebody else)" in shown(packed.ids)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_best_record_stands_last_next_to_the_query(layout):
     text = shown(_builder(layout).build("QUERY", [_record(n, f"body{n}") for n in range(5)]).ids)

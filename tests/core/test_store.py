@@ -3,12 +3,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import time
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prlm_cli.core import store as module
 from prlm_cli.core.errors import DataError, StorageError
 from prlm_cli.core.records import Document, Query
 from prlm_cli.core.store import Store
@@ -445,3 +447,57 @@ def test_a_user_whose_key_is_damaged_is_not_taken_for_an_unknown_one(path):
                     ask("bob")
             with pytest.raises(StorageError, match="damaged rows"):
                 store.add_documents([Document(user_id="bob", doc_id="e", text="t")])
+
+
+def test_a_vector_of_a_text_that_changed_meanwhile_is_not_kept(path, store):
+    one, two = (entry.rid for entry in store.history("u").entries)
+    with Store(path) as reader, reader.snapshot():
+        assert len(reader.documents("u")) == 2  # encoded from here on
+        store.add_documents([msgspec.structs.replace(_DOCUMENTS[0], text="rewritten")])
+        store.add_documents([Document(user_id="x", doc_id="d", text="t")])
+        reader.keep_vectors("u", "model", {one: b"vector 1", two: b"vector 2"})
+
+    assert _DOCUMENTS[0].doc_id == store.history("u").doc_ids[1]
+    assert store.vectors("u", "model") == {one: b"vector 1"}
+
+
+def test_a_vector_of_an_erased_document_is_not_kept(path, store):
+    rids = [entry.rid for entry in store.history("u").entries]
+    with Store(path) as reader, reader.snapshot():
+        reader.documents("u")
+        store.erase("u")
+        reader.keep_vectors("u", "model", dict.fromkeys(rids, b"vector"))
+
+    assert store._db.execute("SELECT count(*) FROM vec").fetchone() == (0,)
+
+
+def test_vectors_are_not_kept_while_somebody_else_writes_for_long(path, store, monkeypatch):
+    monkeypatch.setattr(module, "_LOCK_TIMEOUT", 0.01)
+    rids = [entry.rid for entry in store.history("u").entries]
+    other = sqlite3.connect(path)
+    other.execute("BEGIN IMMEDIATE")
+    with Store(path) as reader:
+        reader.keep_vectors("u", "model", dict.fromkeys(rids, b"vector"))
+        other.close()
+        assert reader.vectors("u", "model") == {}
+        reader.keep_vectors("u", "model", dict.fromkeys(rids, b"vector"))
+        assert len(reader.vectors("u", "model")) == 2
+
+
+def test_a_changed_document_loses_its_vector_and_no_other_does(store):
+    rids = [entry.rid for entry in store.history("u").entries]
+    store.keep_vectors("u", "model", dict.fromkeys(rids, b"vector"))
+    store.add_documents([msgspec.structs.replace(_DOCUMENTS[0], text="rewritten"), *_DOCUMENTS[1:]])
+
+    assert store.vectors("u", "model") == {rids[0]: b"vector"}
+
+
+def test_settling_waits_for_no_reader(path, store):
+    with Store(path) as reader, reader.snapshot():
+        store.add_documents([Document(user_id="u", doc_id="new", text="t")])
+        began = time.monotonic()
+        store.settle()
+        assert time.monotonic() - began < 5  # and not the ten seconds of a lock
+        assert path.with_name("index.sqlite-wal").stat().st_size
+    store.settle()
+    assert not path.with_name("index.sqlite-wal").stat().st_size
