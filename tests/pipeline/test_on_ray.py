@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -35,8 +36,13 @@ _SHARDS = 3
 
 
 @pytest.fixture(scope="module")
-def ray():
-    pytest.importorskip("ray", reason="NOT RUN: ray is not installed")
+def installed():
+    if find_spec("ray") is None:  # without importing it: it is told some things before
+        pytest.skip("NOT RUN: ray is not installed")
+
+
+@pytest.fixture(scope="module")
+def ray(installed):
     with cluster() as connected:
         yield connected
 
@@ -387,8 +393,7 @@ def _left_over():
 
 
 @pytest.mark.slow
-def test_a_cluster_of_its_own_is_quiet_and_leaves_nothing(place, local, tmp_path, write_jsonl):
-    pytest.importorskip("ray", reason="NOT RUN: ray is not installed")
+def test_a_cluster_of_its_own_is_quiet_and_leaves_nothing(installed, place, local, tmp_path, write_jsonl):
     home = tmp_path / "home"
     home.mkdir()
     data = write_jsonl(tiny_corpus())
@@ -420,11 +425,15 @@ def test_a_running_cluster_is_used_and_left_running(ray, place, tmp_path, write_
     assert _left_over() == before
     assert ray.get(ray.put(1)) == 1
 
+    token["RAY_AUTH_TOKEN"] = "0" * 64
+    code, stdout, stderr = _run(*arguments, "--engine", "ray", home=tmp_path, RAY_ADDRESS=address, **token)
+    assert (code, stdout) == (3, "")
+    assert stderr.splitlines()[-1].startswith(f"prlm: no Ray cluster at RAY_ADDRESS={address} (")
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nonsense"])
-def test_a_cluster_that_does_not_answer_is_told(place, tmp_path, write_jsonl, address):
-    pytest.importorskip("ray", reason="NOT RUN: ray is not installed")
+def test_a_cluster_that_does_not_answer_is_told(installed, place, tmp_path, write_jsonl, address):
     index(place, [write_jsonl(tiny_corpus())])
     code, stdout, stderr = _run("retrieve", "-w", place.folder, "--engine", "ray", home=tmp_path, RAY_ADDRESS=address)
 
