@@ -138,7 +138,7 @@ def _connected(ray: Any) -> Iterator[None]:
             stack.callback(ray.shutdown)
             with _own_sigterm():
                 ray.init(address, **options)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             what = "Ray does not start" if address == "local" else f"no Ray cluster at RAY_ADDRESS={address}"
             raise MissingError(f"{what} ({error})", hint="without RAY_ADDRESS a cluster is started here") from error
         yield

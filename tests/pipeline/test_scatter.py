@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import Document, Query
-from prlm_cli.core.shards import Shard, shard_of
+from prlm_cli.core.shards import Shard
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.pipeline.inputs import Inputs, Reading, open_inputs
 from prlm_cli.pipeline.scatter import gather, gather_rejects, scatter, shuffle_folder
@@ -136,7 +136,3 @@ def test_a_folder_for_scattered_records_is_empty_at_first_private_and_gone_in_th
         with shuffle_folder(place) as again:  # as if the first had been killed
             assert (again, list(again.iterdir())) == (folder, [])
     assert not folder.exists()
-
-
-def test_a_users_shard_is_that_of_the_store():
-    assert Shard(shard_of("u", 4), 4).holds("u")
