@@ -40,15 +40,16 @@ _ASKED = st.builds(
     text=TEXTS,
     source_doc_id=st.none() | st.sampled_from("abcd"),
 )
+_BLOCKS = st.lists(_DOCUMENTS | _DOCUMENTS | _ASKED, min_size=3, max_size=10)
 _STEPS = st.lists(
     st.one_of(
-        st.lists(_DOCUMENTS | _ASKED, min_size=1, max_size=6),
-        st.sampled_from(_USERS),
+        _BLOCKS,
+        _BLOCKS,
         st.tuples(st.sampled_from(_USERS), st.sampled_from("abcd")),
-        st.just("reopen"),
-        st.just("rebuild"),
+        st.sampled_from([*_USERS, "reopen", "rebuild"]),
     ),
-    max_size=10,
+    min_size=2,
+    max_size=8,
 )
 
 

@@ -218,6 +218,7 @@ def test_dates_bound_what_is_ranked(tmp_path, date, fields, expected, retriever)
         ([_document("undated")], [{"date": "2022"}], {}, []),
         ([_document("undated")], [{}, {}], {"since": "2022"}, ["2 queries did not see undated documents"]),
         ([_document("undated")], [{}], {"since": "2022", "undated": "keep"}, []),
+        (_DATED[:-1], [{"date": "2023"}], {"since": "2022"}, []),
         (_DATED, [{"user_id": "v"}, {}, {"user_id": "w"}], {}, ["2 queries are of users without documents"]),
         (
             _DATED,

@@ -187,6 +187,18 @@ def test_a_shared_document_is_strictly_older_than_the_query_and_scores_as_bm25_o
         assert hit.score == pytest.approx(expected[document.doc_id], rel=1e-5)
 
 
+def test_a_shared_document_of_the_very_instant_of_the_query_is_not_older(tmp_path):
+    instants = [1000, 999.999999, 1000.000001]
+    documents = [
+        Document(user_id=SHARED_USER, doc_id=f"d{n}", text="tree", date=date) for n, date in enumerate(instants)
+    ]
+    place = _in_new_corpus(tmp_path / "ws", documents)
+    with place.open_store(create=True):
+        pass
+
+    assert _shared_ids(place, _query("trees", date=1000)) == ["d1"]
+
+
 def test_of_equal_scores_the_newest_comes_first_and_an_undated_one_last(tmp_path):
     dates = ["2021", None, "2023", "2022"]
     documents = [Document(user_id=SHARED_USER, doc_id=f"d{n}", text="tree", date=date) for n, date in enumerate(dates)]
