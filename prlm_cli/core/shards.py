@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -66,6 +65,8 @@ def make_shards(folder: Path, count: int, language: str | None = None) -> None:
         SettingsError: If there may not be so many.
         StorageError: If they cannot be written.
     """
+    import tempfile  # here, not above: who only reads needs it not
+
     if not 1 <= count <= MAX_SHARDS:
         raise SettingsError(f"{count} shards", hint=f"an index has 1 to {MAX_SHARDS}")
     try:
