@@ -225,10 +225,27 @@ class Store:
             queries = self._db.execute("SELECT count(*) FROM query").fetchone()[0]
             return {"users": users, "documents": documents, "queries": queries}
 
+    def sizes(self) -> Iterator[tuple[str, int, int]]:
+        """Each user's id, number of documents and number of queries, in the order the users came in."""
+        with self._storage_errors():
+            queries = "(SELECT count(*) FROM query WHERE query.uid = user.uid)"
+            yield from self._db.execute(f"SELECT user_id, documents, {queries} FROM user ORDER BY uid")
+
+    def splits(self) -> dict[str | None, int]:
+        """How many queries each split has."""
+        with self._storage_errors():
+            return dict(self._db.execute("SELECT split, count(*) FROM query GROUP BY split").fetchall())
+
+    def encoders(self) -> dict[str, int]:
+        """How many documents each encoder has made a vector of, by its fingerprint."""
+        with self._storage_errors():
+            return dict(self._db.execute("SELECT model, count(*) FROM vec GROUP BY model").fetchall())
+
     def erase(self, user_id: str, doc_id: str | None = None) -> Erased:
         """Deletes a user with all documents and queries, or one document and the queries made from it.
 
-        The bytes are overwritten; they leave the file's log with `truncate_log`.
+        The bytes are overwritten; they leave the file's log with `truncate_log`, and copies that SQLite made when it
+        moved rows between pages with `compact`.
         """
         with self._storage_errors(), schema.transaction(self._db):
             uid = self._uid(user_id)
@@ -247,6 +264,22 @@ class Store:
                 raise StorageError(
                     f"{self.path} is still read by another prlm: not yet erased", hint="run it again when that is done"
                 )
+
+    def compact(self, user_id: str) -> None:
+        """Writes the file that a user is, or was, in anew, so that nothing is left in it but its rows; empties its log.
+
+        A row that moves to another page, as its neighbours grow, leaves a copy where it was, in a part of the page that
+        is not in use; deleting the row does not overwrite that copy. For the moment it takes twice the file's room.
+
+        Args:
+            user_id: Whose file, if the index is in several; here it is the only one.
+
+        Raises:
+            StorageError: If another process still reads the state of before.
+        """
+        with self._storage_errors():
+            self._db.execute("VACUUM")
+        self.truncate_log()
 
     def quick_check(self) -> str:
         """SQLite's own check of the file: "ok", or what is wrong."""
@@ -304,7 +337,9 @@ class Store:
             self._db.execute(f"DELETE FROM {table} WHERE rid = ?", (rid,))
         self._db.execute("UPDATE user SET documents = documents - 1 WHERE uid = ?", (uid,))
         queries = self._db.execute("SELECT qid, record FROM query WHERE uid = ?", (uid,)).fetchall()
-        made = [(qid,) for qid, record in queries if _is_made_from(record, doc_id, text)]
+        made = [
+            (qid,) for qid, record in queries if is_made_from(msgspec.json.decode(record, type=Query), doc_id, text)
+        ]
         self._db.executemany("DELETE FROM query WHERE qid = ?", made)
         return Erased(1, len(made))
 
@@ -329,8 +364,8 @@ def _rids(uid: int) -> tuple[int, int]:
     return uid << schema.NUMBER_BITS, (uid + 1) << schema.NUMBER_BITS
 
 
-def _is_made_from(record: str, doc_id: str, text: str) -> bool:
-    query = msgspec.json.decode(record, type=Query)
+def is_made_from(query: Query, doc_id: str, text: str) -> bool:
+    """Whether a query was made from a document of its user: it says so, or it has the document's text."""
     return query.source_doc_id == doc_id or terms.fingerprint_of(query.text) == terms.fingerprint_of(text)
 
 
