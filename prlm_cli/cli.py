@@ -29,6 +29,7 @@ COMMANDS = {
     "generate": "Write personalised answers with their reasoning.",
     "eval": "Score generations: the mean of each metric, with its 95 % interval over users.",
     "compare": "Test two generation files against each other, paired by query.",
+    "show": "Show what the index holds: counts, users, one user's history.",
     "runs": "List, show and remove the runs of a workspace.",
     "pull": "Fetch models into the cache, so that --offline works after it.",
     "doctor": "Check what works on this machine.",
