@@ -1,0 +1,121 @@
+"""Whose the lines of record files are, and such files without the lines of one owner."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from prlm_cli.core import terms
+from prlm_cli.core.errors import StorageError
+
+SHARED = "shared"
+
+
+class _Shown(msgspec.Struct):
+    """What a line says of a record in a profile."""
+
+    doc_id: str | None = None
+    corpus: str | None = None
+
+
+class _Line(msgspec.Struct):
+    """What a line says of its owners: whose query it is, and whose records stand in it."""
+
+    user_id: str | None = None
+    swapped_user_id: str | None = None
+    profile_user_id: str | None = None
+    query_id: str | None = None
+    doc_id: str | None = None
+    source_doc_id: str | None = None
+    text: str | None = None
+    profile: list[_Shown] = []
+    swapped_profile: list[_Shown] = []
+
+
+_DECODER = msgspec.json.Decoder(_Line)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A user, or one document of a user with the queries made from it.
+
+    Args:
+        user_id: The user.
+        doc_id: The document; None for all that is the user's.
+        query_ids: The queries made from the document.
+        texts: Fingerprints of the document's text: a query that has it was made from it, too.
+    """
+
+    user_id: str
+    doc_id: str | None = None
+    query_ids: frozenset[str] = frozenset()
+    texts: frozenset[bytes] = frozenset()
+
+    def has(self, user_id: str, *, doc_id: str | None = None, query_id: str | None = None) -> bool:
+        """Whether a stored document or query is the owner's."""
+        is_of_document = self.doc_id in (None, doc_id) or query_id in self.query_ids
+        return user_id == self.user_id and is_of_document
+
+    def owns(self, line: bytes) -> bool | None:
+        """Whether a line of a record file is the owner's; None if it does not say whose it is."""
+        try:
+            found = _DECODER.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        owners = {found.user_id, found.swapped_user_id, found.profile_user_id} - {None}
+        if not owners:
+            return None
+        if self.user_id not in owners or self.doc_id is None:
+            return self.user_id in owners
+        own_profile = found.profile if (found.profile_user_id or found.user_id) == self.user_id else []
+        swapped = found.swapped_profile if found.swapped_user_id == self.user_id else []
+        return self._is_of_document(found) or self._shows_document([*own_profile, *swapped])
+
+    def _is_of_document(self, line: _Line) -> bool:
+        if line.user_id != self.user_id:
+            return False
+        by_text = line.text is not None and terms.fingerprint_of(line.text) in self.texts
+        return self.doc_id in (line.doc_id, line.source_doc_id) or line.query_id in self.query_ids or by_text
+
+    def _shows_document(self, profile: Sequence[_Shown]) -> bool:
+        return any(shown.doc_id == self.doc_id and shown.corpus != SHARED for shown in profile)
+
+
+def lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file."""
+    with path.open("rb") as stream:
+        yield from stream
+
+
+def rewrite(path: Path, goes: Callable[[bytes], bool]) -> None:
+    """Takes lines out of a file, in one atomic step."""
+    replace(path, (line for line in lines(path) if not goes(line)))
+
+
+def replace(path: Path, content: Iterable[bytes]) -> None:
+    """Replaces a file's bytes in one atomic step; only its owner may read it.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb", opener=_private) as stream:
+            stream.writelines(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}", hint="free some space or check the permissions") from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
