@@ -30,6 +30,7 @@ COMMANDS = {
     "eval": "Score generations: the mean of each metric, with its 95 % interval over users.",
     "compare": "Test two generation files against each other, paired by query.",
     "show": "Show what the index holds: counts, users, one user's history.",
+    "forget": "Remove every trace of a user, or of one document.",
     "runs": "List, show and remove the runs of a workspace.",
     "pull": "Fetch models into the cache, so that --offline works after it.",
     "doctor": "Check what works on this machine.",

@@ -51,7 +51,7 @@ def made_from_history(documents: list[Document]) -> Iterator[Query]:
     for position, document in enumerate(titled[MIN_HISTORY:], start=MIN_HISTORY):
         from_end = len(titled) - 1 - position
         yield Query(
-            query_id=f"{_without_colon(document.user_id)}:{document.doc_id}",
+            query_id=made_query_id(document.user_id, document.doc_id),
             user_id=document.user_id,
             text=document.text,
             target=document.title,
@@ -61,6 +61,6 @@ def made_from_history(documents: list[Document]) -> Iterator[Query]:
         )
 
 
-def _without_colon(user_id: str) -> str:
-    """Percent-encoded, so that no two pairs of user and document give the same query id."""
-    return user_id.replace("%", "%25").replace(":", "%3A")
+def made_query_id(user_id: str, doc_id: str) -> str:
+    """The id of the query that is made from a document; no two pairs of user and document give the same."""
+    return f"{user_id.replace('%', '%25').replace(':', '%3A')}:{doc_id}"

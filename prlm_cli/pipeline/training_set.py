@@ -42,5 +42,9 @@ def fingerprint(records: Iterable[msgspec.Struct]) -> str:
 
 def user_hashes(queries: Iterable[Retrieved]) -> list[str]:
     """Whose data a run is trained on, as hashes of the ids: kept with the run, for when a user is to be forgotten."""
-    ids = {query.user_id for query in queries}
-    return sorted(hashlib.blake2b(user_id.encode(), digest_size=8).hexdigest() for user_id in ids)
+    return sorted(user_hash(user_id) for user_id in {query.user_id for query in queries})
+
+
+def user_hash(user_id: str) -> str:
+    """What a run keeps of the id of a user that it is trained on."""
+    return hashlib.blake2b(user_id.encode(), digest_size=8).hexdigest()
