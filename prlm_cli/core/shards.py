@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -234,6 +235,19 @@ class ShardedStore(Store):
         counts = [store.count() for store in self._all()]
         return {name: sum(count[name] for count in counts) for name in counts[0]}
 
+    def sizes(self) -> Iterator[tuple[str, int, int]]:
+        """Each user's id, number of documents and number of queries, shard by shard."""
+        for store in self._all():
+            yield from store.sizes()
+
+    def splits(self) -> dict[str | None, int]:
+        """How many queries each split has."""
+        return dict(sum((Counter(store.splits()) for store in self._all()), Counter()))
+
+    def encoders(self) -> dict[str, int]:
+        """How many documents each encoder has made a vector of, by its fingerprint."""
+        return dict(sum((Counter(store.encoders()) for store in self._all()), Counter()))
+
     def erase(self, user_id: str, doc_id: str | None = None) -> Erased:
         """Deletes a user with all documents and queries, or one document and the queries made from it."""
         return self._shard_of(user_id).erase(user_id, doc_id)
@@ -246,6 +260,14 @@ class ShardedStore(Store):
         """
         for store in self._all():
             store.truncate_log()
+
+    def compact(self, user_id: str) -> None:
+        """Writes the user's shard anew, so that nothing is left in it but its rows, and empties its log.
+
+        Raises:
+            StorageError: If another process still reads the state of before.
+        """
+        self._shard_of(user_id).compact(user_id)
 
     def quick_check(self) -> str:
         """SQLite's own check of the files: "ok", or what is wrong with the first that is not."""

@@ -264,3 +264,10 @@ def test_what_a_store_can_do_is_either_routed_or_made_of_what_is():
     public = {name for name in vars(Store) if not name.startswith("_")}
 
     assert public - set(vars(ShardedStore)) == {"add_documents", "add_queries", "has_queries"}
+
+
+def test_every_public_method_of_a_store_that_touches_the_file_is_one_of_all_shards():
+    own = {name for name, member in vars(Store).items() if callable(member) and not name.startswith("_")}
+    built_on_others = {"add_documents", "add_queries", "has_queries"}
+
+    assert own - built_on_others <= set(vars(ShardedStore))
