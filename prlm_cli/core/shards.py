@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -66,6 +65,8 @@ def make_shards(folder: Path, count: int, language: str | None = None) -> None:
     """
     if not 1 <= count <= MAX_SHARDS:
         raise SettingsError(f"{count} shards", hint=f"an index has 1 to {MAX_SHARDS}")
+    import tempfile
+
     try:
         with tempfile.TemporaryDirectory(prefix=".index-", dir=folder.parent) as temporary:
             made = Path(temporary) / folder.name
