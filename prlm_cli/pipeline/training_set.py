@@ -42,8 +42,8 @@ def fingerprint(records: Iterable[msgspec.Struct]) -> str:
 
 def user_hashes(records: Iterable[Retrieved | PreferencePair]) -> list[str]:
     """Whose data a run is trained on, as hashes of the ids: kept with the run, for when a user is to be forgotten."""
-    users = {user_id for record in records for user_id in (record.user_id, getattr(record, "swapped_user_id", None))}
-    return sorted(user_hash(user_id) for user_id in users - {None})
+    found = ((record.user_id, getattr(record, "swapped_user_id", None)) for record in records)
+    return sorted({user_hash(user_id) for pair in found for user_id in pair if user_id})
 
 
 def user_hash(user_id: str) -> str:
