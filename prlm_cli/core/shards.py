@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from prlm_cli.core.errors import SettingsError, StorageError
 from prlm_cli.core.history import History
@@ -28,8 +29,6 @@ MAX_SHARDS = 256
 
 _NAME = re.compile(r"(\d{3})-of-(\d{3})\.sqlite")
 _MIN_CACHE_KB = 2048
-
-Name = TypeVar("Name")
 
 
 class Shard(NamedTuple):
@@ -65,10 +64,10 @@ def make_shards(folder: Path, count: int, language: str | None = None) -> None:
         SettingsError: If there may not be so many.
         StorageError: If they cannot be written.
     """
-    import tempfile  # here, not above: who only reads needs it not
-
     if not 1 <= count <= MAX_SHARDS:
         raise SettingsError(f"{count} shards", hint=f"an index has 1 to {MAX_SHARDS}")
+    import tempfile
+
     try:
         with tempfile.TemporaryDirectory(prefix=".index-", dir=folder.parent) as temporary:
             made = Path(temporary) / folder.name
@@ -220,7 +219,8 @@ class ShardedStore(Store):
 
     def count(self) -> dict[str, int]:
         """How many users, documents and queries all shards hold together."""
-        return _sums(store.count() for store in self._all())
+        counts = [store.count() for store in self._all()]
+        return {name: sum(count[name] for count in counts) for name in counts[0]}
 
     def sizes(self) -> Iterator[tuple[str, int, int]]:
         """Each user's id, number of documents and number of queries, shard by shard."""
@@ -229,11 +229,11 @@ class ShardedStore(Store):
 
     def splits(self) -> dict[str | None, int]:
         """How many queries each split has."""
-        return _sums(store.splits() for store in self._all())
+        return dict(sum((Counter(store.splits()) for store in self._all()), Counter()))
 
     def encoders(self) -> dict[str, int]:
         """How many documents each encoder has made a vector of, by its fingerprint."""
-        return _sums(store.encoders() for store in self._all())
+        return dict(sum((Counter(store.encoders()) for store in self._all()), Counter()))
 
     def erase(self, user_id: str, doc_id: str | None = None) -> Erased:
         """Deletes a user with all documents and queries, or one document and the queries made from it."""
@@ -248,14 +248,13 @@ class ShardedStore(Store):
         for store in self._opened.values():
             store.truncate_log()
 
-    def compact(self) -> None:
-        """Writes the files of the shards that were used here anew.
+    def compact(self, user_id: str) -> None:
+        """Writes the user's shard anew, so that nothing is left in it but its rows, and empties its log.
 
         Raises:
             StorageError: If another process still reads the state of before.
         """
-        for store in self._opened.values():
-            store.compact()
+        self._shard_of(user_id).compact(user_id)
 
     def quick_check(self) -> str:
         """SQLite's own check of the files: "ok", or what is wrong with the first that is not."""
@@ -293,12 +292,3 @@ class ShardedStore(Store):
             if self._snapshots:
                 self._held.enter_context(store.snapshot())
         return self._opened[number]
-
-
-def _sums(counts: Iterable[dict[Name, int]]) -> dict[Name, int]:
-    """The sum of the counts of each name."""
-    total: dict[Name, int] = {}
-    for count in counts:
-        for name, number in count.items():
-            total[name] = total.get(name, 0) + number
-    return total

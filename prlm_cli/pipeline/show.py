@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate, islice
-from pathlib import Path
 from typing import NamedTuple
 
 from prlm_cli.core.dates import parse_period
@@ -64,6 +63,9 @@ def show(workspace: Workspace, *, head: int = 0) -> Contents:
         DataError: If there is no index.
     """
     shared = _shared_documents(workspace)
+    size_bytes = sum(
+        path.stat().st_size for path in workspace.folder.rglob("*.sqlite*") if path.suffix != ".sqlite-shm"
+    )
     with workspace.open_store() as store, store.snapshot():
         first = [Size(*size) for size in islice(store.sizes(), head)]
         histories = Counter(documents for _, documents, _ in store.sizes())
@@ -76,7 +78,7 @@ def show(workspace: Workspace, *, head: int = 0) -> Contents:
             history=_spread(histories),
             encoders=store.encoders(),
             shared_documents=shared,
-            size_bytes=sum(path.stat().st_size for path in _files(workspace)),
+            size_bytes=size_bytes,
             first_users=first,
         )
 
@@ -97,10 +99,6 @@ def show_user(workspace: Workspace, user_id: str, *, head: int | None = None) ->
 def _age(document: Document) -> tuple[bool, int]:
     """Ascending from the oldest; undated documents before all others, in the order they came in."""
     return (False, 0) if document.date is None else (True, parse_period(document.date).end)
-
-
-def _files(workspace: Workspace) -> list[Path]:
-    return [*workspace.folder.glob("*.sqlite*"), *workspace.shards.glob("*.sqlite*")]
 
 
 def _shared_documents(workspace: Workspace) -> int | None:

@@ -71,7 +71,8 @@ def test_shards_hold_what_one_store_holds_after_any_additions_and_deletions(tmp_
             else:
                 assert many.add(step) == one.add(step)
         assert _content(many) == _content(one)
-        many.compact()
+        for user in _USERS:
+            many.compact(user)
         expected = _content(one)
     with ShardedStore(folder / "index") as reader:
         assert _content(reader) == expected

@@ -110,7 +110,6 @@ def test_a_forgotten_user_is_in_no_byte_and_other_shards_are_not_touched(tmp_pat
         ["show", "ada"],
         ["retrieve", "--user", "ada", "--text", "parsing trees", "--corpus", "shared"],
         ["eval", "--retrieval", "--json"],
-        ["doctor", "--json"],
         ["index", "--rebuild", "--language", "german"],
         ["forget", "--doc", "ada/d3", "--yes"],
     ],
@@ -132,6 +131,20 @@ def test_a_command_says_the_same(prlm, tmp_path, write_jsonl, command):
         assert one == three
         return
     assert results[0] == results[1]
+
+
+def test_doctor_looks_into_every_shard(prlm, tmp_path, write_jsonl):
+    place = Workspace(tmp_path / "ws")
+    index(place, [write_jsonl(tiny_corpus())], shards=3)
+    sound = json.loads(prlm("doctor", "--json", "-w", place.folder).stdout)
+    (place.shards / "002-of-003.sqlite").write_bytes(b"not a database" * 99)
+    damaged = json.loads(prlm("doctor", "--json", "-w", place.folder).stdout)
+
+    details = [
+        (check["status"], check["detail"]) for found in (sound, damaged) for check in found if check["name"] == "index"
+    ]
+    assert details[0] == ("ok", "3 users, 24 documents, 12 queries")
+    assert details[1][0] == "fail" and "002-of-003.sqlite" in details[1][1]
 
 
 def _timeless(text):
