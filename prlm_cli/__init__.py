@@ -22,6 +22,8 @@ _PUBLIC = {
     "evaluate": "prlm_cli.pipeline.evaluate",
     "retrieval_quality": "prlm_cli.pipeline.retrieval_quality",
     "compare": "prlm_cli.pipeline.compare",
+    "show": "prlm_cli.pipeline.show",
+    "forget": "prlm_cli.pipeline.forget",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -17,7 +17,9 @@ app = options.new_app()
 
 @app.command()
 def show(
-    user: Annotated[str | None, typer.Argument(metavar="USER", help="Show this user's.", show_default=False)] = None,
+    user: Annotated[
+        str | None, typer.Argument(metavar="USER", help="The user whose history to show.", show_default=False)
+    ] = None,
     head: Annotated[
         int | None, typer.Option("--head", min=0, help="Only so many of the documents; without USER, of the users.")
     ] = None,

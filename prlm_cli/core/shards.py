@@ -3,14 +3,15 @@
     index/000-of-004.sqlite … 003-of-004.sqlite    each a store of its own, which knows its name
 
 What is read of one user is read from one shard, and is what one store for all would give. What is read of all comes
-shard by shard, and within a shard in the order it came in. A snapshot holds for each shard from its first read on.
+shard by shard, and within a shard in the order it came in. A snapshot holds from its beginning on for a shard that was
+used before, and for another from its first use.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -65,6 +66,8 @@ def make_shards(folder: Path, count: int, language: str | None = None) -> None:
     """
     if not 1 <= count <= MAX_SHARDS:
         raise SettingsError(f"{count} shards", hint=f"an index has 1 to {MAX_SHARDS}")
+    import tempfile
+
     try:
         with tempfile.TemporaryDirectory(prefix=".index-", dir=folder.parent) as temporary:
             made = Path(temporary) / folder.name
@@ -116,7 +119,7 @@ class ShardedStore(Store):
         self._shards = shards_in(path)
         self._opened: dict[int, Store] = {}
         self._searched: set[Path] = set()
-        self._snapshot: contextlib.ExitStack | None = None
+        self._held = contextlib.ExitStack()  # the snapshots of those that are open
 
     def __exit__(self, *_: object) -> None:
         with contextlib.ExitStack() as stack:
@@ -136,21 +139,6 @@ class ShardedStore(Store):
             StorageError: If the stored terms were made by another one.
         """
         return self._shard_at(0).tokenizer
-
-    @contextlib.contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """A block in which all reads of a shard see the state of the first; within another it is a part of that."""
-        if self._snapshot is not None:
-            yield
-            return
-        with contextlib.ExitStack() as stack:
-            for store in self._opened.values():
-                stack.enter_context(store.snapshot())
-            self._snapshot = stack
-            try:
-                yield
-            finally:
-                self._snapshot = None
 
     def add(self, records: Iterable[Document | Query]) -> tuple[Counts, Counts]:
         """Adds or updates records, in one transaction for each shard.
@@ -177,7 +165,7 @@ class ShardedStore(Store):
         return sum(store.rebuild(language) for store in self._all())
 
     def settle(self) -> None:
-        """Moves what was committed from the logs into the files; a reader that is busy puts it off."""
+        """Moves what was committed here from the logs into the files; a reader that is busy puts it off."""
         for store in self._opened.values():
             store.settle()
 
@@ -234,23 +222,57 @@ class ShardedStore(Store):
         counts = [store.count() for store in self._all()]
         return {name: sum(count[name] for count in counts) for name in counts[0]}
 
+    def sizes(self) -> Iterator[tuple[str, int, int]]:
+        """Each user's id, number of documents and number of queries, shard by shard."""
+        for store in self._all():
+            yield from store.sizes()
+
+    def splits(self) -> dict[str | None, int]:
+        """How many queries each split has."""
+        return dict(sum((Counter(store.splits()) for store in self._all()), Counter()))
+
+    def encoders(self) -> dict[str, int]:
+        """How many documents each encoder has made a vector of, by its fingerprint."""
+        return dict(sum((Counter(store.encoders()) for store in self._all()), Counter()))
+
     def erase(self, user_id: str, doc_id: str | None = None) -> Erased:
         """Deletes a user with all documents and queries, or one document and the queries made from it."""
         return self._shard_of(user_id).erase(user_id, doc_id)
 
     def truncate_log(self) -> None:
-        """Empties the logs of all shards.
+        """Empties the logs of the shards that were used here, such as that of a user who was erased.
 
         Raises:
             StorageError: If another process still reads the state of before.
         """
-        for store in self._all():
+        for store in self._opened.values():
             store.truncate_log()
+
+    def compact(self, user_id: str) -> None:
+        """Writes the user's shard anew, so that nothing is left in it but its rows, and empties its log.
+
+        Raises:
+            StorageError: If another process still reads the state of before.
+        """
+        self._shard_of(user_id).compact(user_id)
 
     def quick_check(self) -> str:
         """SQLite's own check of the files: "ok", or what is wrong with the first that is not."""
         verdicts = ((store.path.name, store.quick_check()) for store in self._all())
         return next((f"{name}: {verdict}" for name, verdict in verdicts if verdict != "ok"), "ok")
+
+    def _enter_snapshot(self) -> None:
+        if not self._snapshots:
+            with contextlib.ExitStack() as stack:
+                for store in self._opened.values():
+                    stack.enter_context(store.snapshot())
+                self._held = stack.pop_all()
+        self._snapshots += 1
+
+    def _leave_snapshot(self) -> None:
+        self._snapshots -= 1
+        if not self._snapshots:
+            self._held.close()
 
     def _all(self) -> Iterator[Store]:
         return map(self._shard_at, range(len(self._shards)))
@@ -267,6 +289,6 @@ class ShardedStore(Store):
             cache_kb = max(CACHE_KB // len(self._shards), _MIN_CACHE_KB)
             store = Store(shard.file_in(self.path), create=self._create, shard=shard, cache_kb=cache_kb)
             self._opened[number] = store
-            if self._snapshot is not None:
-                self._snapshot.enter_context(store.snapshot())
+            if self._snapshots:
+                self._held.enter_context(store.snapshot())
         return self._opened[number]

@@ -355,11 +355,14 @@ class Store:
                     f"{self.path} is still read by another prlm: not yet erased", hint="run it again when that is done"
                 )
 
-    def compact(self) -> None:
-        """Writes the file anew, so that nothing is left in it but its rows, and empties the log.
+    def compact(self, user_id: str) -> None:
+        """Writes the file that a user is, or was, in anew, so that nothing is left in it but its rows; empties its log.
 
         A row that moves to another page, as its neighbours grow, leaves a copy where it was, in a part of the page that
         is not in use; deleting the row does not overwrite that copy. For the moment it takes twice the file's room.
+
+        Args:
+            user_id: Whose file, if the index is in several; here it is the only one.
 
         Raises:
             StorageError: If another process still reads the state of before.

@@ -170,13 +170,14 @@ def _prepare(workspace: Workspace, user_id: str, doc_id: str | None, runs: list[
 
 
 def _erase(workspace: Workspace, sought: Sought, forgotten: Forgotten, reporter: Reporter) -> Forgotten:
+    user_id = sought.owner.user_id
     with workspace.open_store(create=True) as store:
         started = time.monotonic()
-        store.erase(sought.owner.user_id, sought.owner.doc_id)
+        store.erase(user_id, sought.owner.doc_id)
         store.truncate_log()
         erased = time.monotonic()
         reporter.note("writing the index anew")
-        store.compact()
+        store.compact(user_id)
         return forgotten._replace(erase_seconds=erased - started, compact_seconds=time.monotonic() - erased)
 
 

@@ -112,7 +112,7 @@ def search(workspace: Workspace, sought: Sought, stage: Stage) -> tuple[list[Pat
                 found[path] = traces
         stage(size // _MB)
     everything = marks.union(found.values())
-    others = _among_others(workspace, everything) if everything else everything
+    others = _among_others(workspace, everything, sought.owner) if everything else everything
     for path, traces in found.items():
         rest = traces - others
         if rest and (path.suffix == ".jsonl" or rest.have_neighbours_in(path)):
@@ -142,24 +142,26 @@ def _unowned(path: Path, sought: Sought) -> Marks:
     return marks.union(sought.marks.found_in(block) for block in marks.blocks(unowned))
 
 
-def _among_others(workspace: Workspace, wanted: Marks) -> Marks:
-    """Those of some marks that stand in what the store still holds."""
+def _among_others(workspace: Workspace, wanted: Marks, owner: Owner) -> Marks:
+    """Those of some marks that stand in what the store holds of others."""
     missing = wanted
     with workspace.open_store() as store:
-        for block in marks.blocks(_all_stored(store)):
+        for block in marks.blocks(_stored_of_others(store, owner)):
             missing -= missing.found_in(block)
             if not missing:
                 break
     return wanted - missing
 
 
-def _all_stored(store: Store) -> Iterator[bytes]:
-    user_ids = store.users()
+def _stored_of_others(store: Store, owner: Owner) -> Iterator[bytes]:
+    user_ids = [user_id for user_id in store.users() if not owner.has(user_id)]
     for user_id in user_ids:
         for document in store.documents(user_id):
-            yield from marks.spellings(document)
+            if not owner.has(user_id, doc_id=document.doc_id):
+                yield from marks.spellings(document)
     for query in store.queries():
-        yield from marks.spellings(query)
+        if not owner.has(query.user_id, query_id=query.query_id):
+            yield from marks.spellings(query)
     models = store.encoders()
     for user_id in user_ids:
         yield from (entry.hashes for entry in store.history(user_id).entries)

@@ -56,6 +56,11 @@ class Owner:
     query_ids: frozenset[str] = frozenset()
     texts: frozenset[bytes] = frozenset()
 
+    def has(self, user_id: str, *, doc_id: str | None = None, query_id: str | None = None) -> bool:
+        """Whether a stored document or query is the owner's."""
+        is_of_document = self.doc_id in (None, doc_id) or query_id in self.query_ids
+        return user_id == self.user_id and is_of_document
+
     def owns(self, line: bytes) -> bool | None:
         """Whether a line of a record file is the owner's; None if it does not say whose it is."""
         try:

@@ -53,16 +53,15 @@ def retrieve(
         DataError: If a query's date is not a date.
         MissingError: If there is no Ray.
     """
-    search = Search(store, settings, seed=seed)  # what is wrong with the settings is known before Ray starts
-    batches = windows(queries, min(window, max(1, _RECORDS_IN_WINDOW // max(1, settings.k))))
-    first = next(batches, None)
-    if first:
-        with cluster() as ray, _workers(ray, store, settings, seed) as workers:
-            asked = map(workers.ask, chain([first], batches))
-            for answered in _ahead(asked, 0 if window == 1 else 1):
-                yield from answered
-            search.take_over(workers.finish())
-    search.report(reporter or Silent())
+    with Search(store, settings, seed=seed) as search:  # what is wrong with the settings is known before Ray starts
+        batches = windows(queries, min(window, max(1, _RECORDS_IN_WINDOW // max(1, settings.k))))
+        if first := next(batches, None):
+            with cluster() as ray, _workers(ray, store, settings, seed) as workers:
+                asked = map(workers.ask, chain([first], batches))
+                for answered in _ahead(asked, 0 if window == 1 else 1):
+                    yield from answered
+                search.take_over(workers.finish())
+        search.report(reporter or Silent())
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -102,8 +101,8 @@ class Answerer:
         """Closes the index, and says of how many queries something was left out."""
         if self._search is None:
             return LeftOut(0, 0)
-        self._search.store.__exit__()
-        return self._search.left_out
+        with self._search.store, self._search:
+            return self._search.left_out
 
 
 class _Workers:

@@ -63,6 +63,9 @@ def show(workspace: Workspace, *, head: int = 0) -> Contents:
         DataError: If there is no index.
     """
     shared = _shared_documents(workspace)
+    size_bytes = sum(
+        path.stat().st_size for path in workspace.folder.rglob("*.sqlite*") if path.suffix != ".sqlite-shm"
+    )
     with workspace.open_store() as store, store.snapshot():
         first = [Size(*size) for size in islice(store.sizes(), head)]
         histories = Counter(documents for _, documents, _ in store.sizes())
@@ -75,7 +78,7 @@ def show(workspace: Workspace, *, head: int = 0) -> Contents:
             history=_spread(histories),
             encoders=store.encoders(),
             shared_documents=shared,
-            size_bytes=sum(path.stat().st_size for path in workspace.folder.glob("*.sqlite*")),
+            size_bytes=size_bytes,
             first_users=first,
         )
 

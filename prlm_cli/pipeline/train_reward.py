@@ -65,7 +65,7 @@ def train_reward(
             fingerprint(training if pairs is None else pairs),
             resume=resume,
             reporter=reporter,
-            trained_on=user_hashes(training),
+            trained_on=user_hashes([*training, *(pairs or [])]),
         )
         with workspace.write_lock(run.name):
             built = list(pairs) if pairs is not None else _pairs(store, workspace, run, training, config, reporter)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from prlm_cli.core.errors import DataError
-from prlm_cli.core.records import Query, Retrieved
+from prlm_cli.core.records import PreferencePair, Query, Retrieved
 from prlm_cli.core.settings import Config
 from prlm_cli.core.store import Store
 from prlm_cli.pipeline.queries import stored_queries
@@ -40,9 +40,10 @@ def fingerprint(records: Iterable[msgspec.Struct]) -> str:
     return hashlib.blake2b(msgspec.json.encode(list(records)), digest_size=8).hexdigest()
 
 
-def user_hashes(queries: Iterable[Retrieved]) -> list[str]:
+def user_hashes(records: Iterable[Retrieved | PreferencePair]) -> list[str]:
     """Whose data a run is trained on, as hashes of the ids: kept with the run, for when a user is to be forgotten."""
-    return sorted(user_hash(user_id) for user_id in {query.user_id for query in queries})
+    found = ((record.user_id, getattr(record, "swapped_user_id", None)) for record in records)
+    return sorted({user_hash(user_id) for pair in found for user_id in pair if user_id})
 
 
 def user_hash(user_id: str) -> str:

@@ -1,0 +1,556 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prlm_cli.core import jsonl
+from prlm_cli.core import store as store_module
+from prlm_cli.core.errors import DataError, StorageError
+from prlm_cli.core.records import Document, Query
+from prlm_cli.core.settings import RetrievalSettings
+from prlm_cli.core.store import Store
+from prlm_cli.core.workspace import Run, Workspace, write_text
+from prlm_cli.pipeline import forget as module
+from prlm_cli.pipeline.forget import find_document, forget, runs_trained_on
+from prlm_cli.pipeline.index import index
+from prlm_cli.pipeline.retrieve import retrieve
+from prlm_cli.pipeline.training_set import user_hash
+from tests.conftest import contents
+from tests.pipeline.canaries import Corpus, full_workspace, holding, indexed_workspace, keep_vectors, write
+from tests.pipeline.small import Notes
+
+_RECORD_FILES = {"retrieved.jsonl", "swapped.jsonl", "runs/reward-1/pairs.jsonl"}
+
+
+@pytest.fixture(scope="module")
+def _made(tmp_path_factory, tiny_model):
+    import torch
+
+    corpus = Corpus()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    workspace = full_workspace(tmp_path_factory.mktemp("full"), corpus, tiny_model)
+    torch.set_num_threads(threads)
+    return corpus, workspace.folder
+
+
+@pytest.fixture
+def corpus(_made):
+    return _made[0]
+
+
+@pytest.fixture
+def full(_made, tmp_path):
+    """A workspace with every kind of file."""
+    return Workspace(shutil.copytree(_made[1], tmp_path / "workspace"))
+
+
+@pytest.fixture
+def ids(corpus):
+    return corpus.user_ids
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A small workspace and its corpus: an index with vectors, rejected lines, and a file of retrieved records."""
+    corpus = Corpus("ab", documents=3)
+    workspace = indexed_workspace(tmp_path, corpus)
+    with workspace.open_store() as store:
+        jsonl.write(workspace.folder / "retrieved.jsonl", retrieve(store, store.queries(), RetrievalSettings()))
+    return workspace, corpus
+
+
+def _blobs(workspace, user_id):
+    """The first bytes of all that was computed of a user's texts."""
+    with workspace.open_store() as store:
+        entries = [entry.hashes for entry in store.history(user_id).entries]
+        return [blob[:64] for blob in (*entries, *store.vectors(user_id, "static;32").values())]
+
+
+def _answers(workspace, but):
+    """What all other users get: documents, vectors, and each query's records, as bytes."""
+    with workspace.open_store() as store:
+        users = [user_id for user_id in store.users() if user_id != but]
+        found = [[store.documents(user_id), store.vectors(user_id, "static;32")] for user_id in users]
+        for retriever in ("bm25", "recency", "random"):
+            queries = [query for query in store.queries() if query.user_id != but]
+            found.append(list(retrieve(store, queries, RetrievalSettings(retriever=retriever))))
+    return msgspec.msgpack.encode(found)
+
+
+def test_no_byte_of_a_user_is_left_in_any_kind_of_file(full, corpus, ids):
+    mine, blobs = corpus.canaries[ids["a"]], _blobs(full, ids["a"])
+    half_written, scratch = "runs/reward-1/.pairs.jsonl.x1y2z3", "cache/scratch-killed/input"
+    assert holding(full.folder, mine) == {"index.sqlite", "errors.jsonl", half_written, scratch, *_RECORD_FILES}
+    weights = {name: found for name, found in contents(full.folder).items() if name.endswith("safetensors")}
+
+    forgotten = forget(full, user_id=ids["a"])
+
+    assert holding(full.folder, mine) == set()
+    assert not any(blob in full.index.read_bytes() for blob in blobs) and len(blobs) == 14
+    assert (forgotten.documents, forgotten.queries) == (7, 4)
+    assert set(forgotten.rewritten) == _RECORD_FILES
+    assert set(forgotten.removed) == {
+        "errors.jsonl",
+        half_written,
+        scratch,
+        "runs/policy-1/checkpoints/checkpoint-3",
+    }
+    assert not any((full.folder / name).exists() for name in forgotten.removed)
+    assert not list(full.folder.glob(".forget*"))
+    after = contents(full.folder)
+    assert all(after.get(name, found) == found for name, found in weights.items())
+
+
+def test_what_others_have_is_left_as_it_was(full, corpus, ids):
+    answers = _answers(full, but=ids["a"])
+    lines = {name: (full.folder / name).read_bytes().splitlines() for name in _RECORD_FILES}
+
+    forget(full, user_id=ids["a"])
+
+    assert _answers(full, but=ids["a"]) == answers
+    for name, before in lines.items():
+        kept = [line for line in before if ids["a"].encode() not in line]
+        assert (full.folder / name).read_bytes().splitlines() == kept
+        assert 0 < len(kept) < len(before)
+
+
+def test_a_document_goes_alone_with_what_was_made_from_it(full, corpus, ids):
+    user_id = ids["a"]
+    source = {"query_id": "made", "user_id": user_id, "text": "Again.", "source_doc_id": corpus.last}
+    index(full, [write(full.folder.parent / "made.jsonl", [source])])
+    mine = corpus.of_document[user_id, corpus.last]
+    assert _RECORD_FILES - {"swapped.jsonl"} < holding(full.folder, mine)
+    answers = _answers(full, but=user_id)
+
+    forgotten = forget(full, user_id=user_id, doc_id=corpus.last)
+
+    assert (forgotten.documents, forgotten.queries) == (1, 1)
+    assert holding(full.folder, mine) == set()
+    assert _answers(full, but=user_id) == answers
+    with full.open_store() as store:
+        assert not store.documents(user_id, [corpus.last])
+        assert (len(store.documents(user_id)), len(list(store.queries(user_id=user_id)))) == (6, 4)
+    for shown in map(json.loads, (full.folder / "retrieved.jsonl").read_text().splitlines()):
+        assert shown["user_id"] != user_id or corpus.last not in [record["doc_id"] for record in shown["profile"]]
+
+
+@pytest.mark.parametrize(("name", "runs"), [("a", 3), ("b", 3), ("d", 0)])
+def test_the_runs_that_were_trained_on_a_user_are_named(full, ids, name, runs):
+    assert len(forget(full, user_id=ids[name]).runs) == runs
+
+
+def test_a_run_made_with_such_a_run_is_named_and_so_is_one_that_does_not_say(tmp_path):
+    workspace = Workspace(tmp_path)
+    own, other = [user_hash("ada")], [user_hash("ben")]
+    for name, config, facts in (
+        ("trained", "", {"trained_on": own}),
+        ("went-on", '[policy]\nstart_from = "trained"\n', {"trained_on": other}),
+        ("judged", '[policy]\nreward_model = "went-on"\n', {"trained_on": other}),
+        ("read", '[pairs]\npolicy = "judged"\n', {"trained_on": other}),
+        ("apart", '[policy]\nreward_model = "none"\n', {"trained_on": other}),
+        ("unreadable-config", "[policy", {"trained_on": other}),
+        ("silent", "", {}),
+        ("damaged", "", {"trained_on": other}),
+    ):
+        Run(workspace.runs_folder / name).start("policy", config, **facts)
+    write_text(workspace.runs_folder / "damaged" / "state.json", "{")
+
+    assert runs_trained_on(workspace, "ada") == ["damaged", "judged", "read", "silent", "trained", "went-on"]
+
+
+def test_a_dry_run_says_the_same_and_changes_no_file(full, ids):
+    before = contents(full.folder)
+    expected = forget(full, user_id=ids["a"], dry_run=True)
+
+    assert contents(full.folder) == before
+    assert expected[:5] == forget(full, user_id=ids["a"])[:5]
+
+
+def test_nobody_goes_on_while_a_run_that_learns_from_the_user_is_being_trained(full, ids):
+    before = contents(full.folder)
+    with full.write_lock("reward-1"), pytest.raises(StorageError, match="'reward-1' is being trained on it: not yet"):
+        forget(full, user_id=ids["a"])
+    assert contents(full.folder).items() >= {k: v for k, v in before.items() if not k.endswith(".lock")}.items()
+
+    with full.write_lock("reward-1"):
+        forget(full, user_id=ids["d"])
+
+
+def test_what_is_in_the_log_of_another_connection_is_gone_too(place):
+    workspace, corpus = place
+    user_id = corpus.user_ids["a"]
+    other = sqlite3.connect(workspace.index)
+    other.execute("SELECT count(*) FROM doc").fetchone()
+    with workspace.open_store(create=True) as store:
+        store.add_documents([Document(user_id=user_id, doc_id="late", text=corpus.canary(user_id))])
+    log = workspace.index.with_name("index.sqlite-wal")
+    assert log.name in holding(workspace.folder, corpus.canaries[user_id])
+
+    forget(workspace, user_id=user_id)
+
+    assert log.stat().st_size == 0
+    assert holding(workspace.folder, corpus.canaries[user_id]) == set()
+    other.close()
+
+
+def test_a_reader_of_the_state_of_before_holds_it_up_and_the_same_again_completes_it(place, monkeypatch):
+    workspace, corpus = place
+    user_id = corpus.user_ids["a"]
+    monkeypatch.setattr(store_module, "_LOCK_TIMEOUT", 0.1)
+    with workspace.open_store() as reader, reader.snapshot():
+        reader.count()
+        with pytest.raises(StorageError, match="still read by another prlm: not yet erased"):
+            forget(workspace, user_id=user_id)
+
+    forgotten = forget(workspace, user_id=user_id)
+
+    assert (forgotten.documents, forgotten.queries) == (3, 4)
+    assert forgotten.scanned_bytes > 0
+    assert holding(workspace.folder, corpus.canaries[user_id]) == set()
+
+
+_STEPS = [
+    (module, "_write_journal"),
+    (module, "clean"),
+    (Store, "erase"),
+    (Store, "truncate_log"),
+    (Store, "compact"),
+    (module, "search"),
+]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("owner", "step"), _STEPS, ids=[step for _, step in _STEPS])
+@pytest.mark.parametrize("doc_id", [None, "d2"], ids=["user", "document"])
+def test_stopped_anywhere_the_same_again_completes_it(place, monkeypatch, owner, step, when, doc_id):
+    workspace, corpus = place
+    user_id = corpus.user_ids["a"]
+    mine = corpus.canaries[user_id] if doc_id is None else corpus.of_document[user_id, doc_id]
+    done = getattr(owner, step)
+
+    def stop(*args, **kwargs):
+        if when == "after":
+            done(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, stop)
+        with pytest.raises(KeyboardInterrupt):
+            forget(workspace, user_id=user_id, doc_id=doc_id)
+    forgotten = forget(workspace, user_id=user_id, doc_id=doc_id)
+
+    assert forgotten.documents == (3 if doc_id is None else 1)
+    assert holding(workspace.folder, mine) == set()
+    with pytest.raises(DataError, match="in the index; nor in a file of the workspace"):
+        forget(workspace, user_id=user_id, doc_id=doc_id)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_killed_at_any_moment_the_same_again_completes_it(place, seed):
+    workspace, corpus = place
+    user_id = corpus.user_ids["a"]
+    command = [sys.executable, "-m", "prlm_cli", "forget", "--user", user_id, "--yes", "-w", str(workspace.folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(random.Random(seed).uniform(0.2, 1.2))
+    process.send_signal(signal.SIGKILL)
+    if process.wait() < 0:
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0 or "nor in a file of the workspace" in done.stderr
+
+    assert holding(workspace.folder, corpus.canaries[user_id]) == set()
+
+
+def _interleaved(folder, seed):
+    """An index that many small transactions have filled: rows moved from page to page, and were replaced."""
+    numbers, corpus = random.Random(seed), Corpus("abcdefghijklmnopqrstuvwxyz", documents=2, seed=seed)
+    workspace = indexed_workspace(folder, corpus)
+    for _ in range(25):
+        documents = [
+            Document(
+                user_id=user_id,
+                doc_id=f"n{numbers.randrange(300)}",
+                title=corpus.canary(user_id),
+                text=f"{corpus.canary(user_id)} " * numbers.choice([1, 5, 20, 60, 400]),
+            )
+            for user_id in numbers.choices(list(corpus.canaries), k=60)
+        ]
+        with workspace.open_store(create=True) as store:
+            store.add_documents(documents)
+            store.settle()
+    return workspace, corpus
+
+
+_SEEDS = [3, 5]  # with which SQLite 3.40 leaves copies
+
+
+@pytest.mark.parametrize("seed", _SEEDS)
+def test_copies_of_rows_that_moved_and_earlier_versions_are_gone_too(tmp_path, seed):
+    workspace, corpus = _interleaved(tmp_path, seed)
+
+    for user_id in list(corpus.canaries)[:12]:
+        forget(workspace, user_id=user_id)
+        assert holding(workspace.folder, corpus.canaries[user_id]) == set()
+
+
+@pytest.mark.parametrize("seed", _SEEDS)
+def test_a_copy_that_the_store_leaves_is_found(tmp_path, monkeypatch, seed):
+    workspace, corpus = _interleaved(tmp_path, seed)
+    monkeypatch.setattr(Store, "compact", lambda store, _: store.truncate_log())
+    for user_id in list(corpus.canaries)[:12]:
+        with workspace.open_store() as store:
+            now = "".join(document.text for document in store.documents(user_id))
+        try:
+            forget(workspace, user_id=user_id)
+        except StorageError as error:
+            assert str(error).startswith("not yet erased from index.sqlite")
+        else:
+            assert holding(workspace.folder, {word for word in corpus.canaries[user_id] if word in now}) == set()
+
+
+@pytest.mark.parametrize("doc_id", [None, "d2"])
+def test_a_store_that_does_not_erase_is_found_out(place, monkeypatch, doc_id):
+    workspace, corpus = place
+    monkeypatch.setattr(Store, "erase", lambda *_: None)
+
+    with pytest.raises(StorageError, match=r"not yet erased from index\.sqlite"):
+        forget(workspace, user_id=corpus.user_ids["a"], doc_id=doc_id)
+
+
+def test_what_cannot_be_taken_apart_is_named_and_checked_again_when_it_is_gone(place):
+    workspace, corpus = place
+    user_id = corpus.user_ids["a"]
+    report = workspace.folder / "report.html"
+    text = next(record["text"] for record in corpus.records if record["user_id"] == user_id)
+    report.write_text(f"<p>{text}</p>")
+
+    with pytest.raises(StorageError, match=r"not yet erased from report\.html; remove what still holds it and run it"):
+        forget(workspace, user_id=user_id)
+    assert holding(workspace.folder, corpus.canaries[user_id]) == {"report.html"}
+    with pytest.raises(StorageError, match="report"):
+        forget(workspace, user_id=user_id)
+    report.unlink()
+    assert forget(workspace, user_id=user_id).documents == 3
+
+
+@pytest.mark.parametrize("name", ["note.txt", "lines.jsonl", "cache/note.txt", "runs/reward-1/log.jsonl"])
+@pytest.mark.parametrize("spelled", [str, json.dumps], ids=["plain", "json"])
+def test_a_text_is_recognised_in_any_file(place, name, spelled):
+    workspace, corpus = place
+    user_id = corpus.user_ids["a"]
+    path = workspace.folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = next(record["text"] for record in corpus.records if record["user_id"] == user_id)
+    path.write_text(f'{{"step": 1}}\n{{"said": "{spelled(text).strip(chr(34))}"}}\n')
+
+    if name in ("note.txt", "lines.jsonl"):
+        with pytest.raises(StorageError, match=name):
+            forget(workspace, user_id=user_id)
+    else:
+        forget(workspace, user_id=user_id)
+        assert holding(workspace.folder, corpus.canaries[user_id]) == set()
+        assert path.exists() is (name != "cache/note.txt") and (not path.exists() or path.read_text())
+
+
+def test_what_two_users_have_is_no_trace_of_either(tmp_path):
+    text = "The gannet hit the lantern room at dawn, and the relay stuck open once more before breakfast."
+    records = [{"user_id": f"user-{n}", "doc_id": f"d{n}", "text": f"{text} {n}", "title": text} for n in range(3)]
+    workspace = Workspace(tmp_path / "ws")
+    index(workspace, [write(tmp_path / "data.jsonl", records)])
+    keep_vectors(workspace)
+
+    forget(workspace, user_id="user-0")
+    with workspace.open_store() as store:
+        assert [document.text for document in store.documents("user-1")] == [f"{text} 1"]
+    forget(workspace, user_id="user-1", doc_id="d1")
+    assert forget(workspace, user_id="user-2").documents == 1
+
+
+def test_the_shared_corpus_is_left_alone(place, tmp_path):
+    workspace, corpus = place
+    user_id = corpus.user_ids["a"]
+    public = [{key: record[key] for key in ("doc_id", "text")} for record in corpus.records if "doc_id" in record]
+    index(workspace, [write(tmp_path / "public.jsonl", public)], shared=True)
+    before = {name: found for name, found in contents(workspace.folder).items() if name.startswith("shared")}
+
+    forget(workspace, user_id=user_id)
+
+    assert contents(workspace.folder).items() >= before.items() and len(before) > 1
+
+
+@pytest.mark.parametrize(
+    ("user_id", "other"),
+    [("policy", "reward"), ("default", "seed"), ("user-1", "user-12"), ("u1", "u2"), ("12345678", "123456789")],
+)
+def test_an_id_that_is_a_word_or_part_of_another_is_no_trace(tmp_path, user_id, other):
+    records = [{"user_id": user, "doc_id": "d", "text": f"About {user}."} for user in (user_id, other)]
+    workspace = Workspace(tmp_path / "ws")
+    index(workspace, [write(tmp_path / "data.jsonl", records)])
+    Run(workspace.runs_folder / "policy-1").start("policy", "[policy]\nname = 1\n", trained_on=[user_hash(other)])
+
+    assert forget(workspace, user_id=user_id).documents == 1
+
+
+def test_an_id_that_others_write_of_is_no_trace(tmp_path):
+    records = [{"user_id": user, "doc_id": "d", "text": "As ann@home.org told us."} for user in ("ann@home.org", "ben")]
+    workspace = Workspace(tmp_path / "ws")
+    index(workspace, [write(tmp_path / "data.jsonl", records)])
+
+    assert forget(workspace, user_id="ann@home.org").documents == 1
+
+
+def test_an_id_that_tells_is_looked_for(place):
+    workspace, corpus = place
+    user_id = corpus.user_ids["a"]
+    (workspace.folder / "notes.txt").write_text(f"ask {user_id} about it")
+
+    with pytest.raises(StorageError, match=r"notes\.txt"):
+        forget(workspace, user_id=user_id)
+
+
+def test_a_user_whom_only_a_record_file_knows_can_be_forgotten(place):
+    workspace, _ = place
+    jsonl.write(workspace.folder / "asked.jsonl", [Query(query_id="q", user_id="guest-1", text="Anybody there?")])
+
+    assert forget(workspace, user_id="guest-1").rewritten == ["asked.jsonl"]
+    assert (workspace.folder / "asked.jsonl").read_bytes() == b""
+
+
+@pytest.mark.parametrize("doc_id", [None, "d0"])
+def test_nobody_is_an_error_that_leaves_everything(place, doc_id):
+    workspace, _ = place
+    before = contents(workspace.folder)
+
+    with pytest.raises(DataError, match=r"no (document 'd0' of )?user 'nobody' in the index"):
+        forget(workspace, user_id="nobody", doc_id=doc_id)
+    assert {name: found for name, found in contents(workspace.folder).items() if "lock" not in name} == {
+        name: found for name, found in before.items() if "lock" not in name
+    }
+
+
+def test_without_an_index_nothing_is_made(tmp_path):
+    with pytest.raises(DataError, match="no index in"):
+        forget(Workspace(tmp_path / "ws"), user_id="u")
+    assert not (tmp_path / "ws").exists()
+
+
+def test_a_damaged_journal_is_named(place):
+    workspace, corpus = place
+    user_id = corpus.user_ids["a"]
+    module._journal_of(workspace, user_id, None).write_bytes(b"x")
+
+    with pytest.raises(StorageError, match=r"\.forget-\w+\.journal cannot be read; remove it and run it again"):
+        forget(workspace, user_id=user_id)
+
+
+def test_a_link_out_of_the_workspace_is_not_followed(place, tmp_path):
+    workspace, corpus = place
+    outside = write(tmp_path / "outside.jsonl", corpus.records)
+    before = outside.read_bytes()
+    (workspace.folder / "link.jsonl").symlink_to(outside)
+    (workspace.folder / "cache").mkdir(exist_ok=True)
+    (workspace.folder / "cache" / "folder").symlink_to(tmp_path, target_is_directory=True)
+
+    forget(workspace, user_id=corpus.user_ids["a"])
+
+    assert outside.read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="NOT RUN: everything may be read by root")
+def test_a_file_that_cannot_be_read_is_named(place):
+    workspace, corpus = place
+    secret = workspace.folder / "secret.bin"
+    secret.write_bytes(b"x")
+    secret.chmod(0)
+
+    with pytest.raises(StorageError, match=r"secret\.bin: Permission denied"):
+        forget(workspace, user_id=corpus.user_ids["a"])
+
+
+def test_it_is_said_that_the_index_is_written_anew(place):
+    workspace, corpus = place
+    reporter = Notes()
+
+    forget(workspace, user_id=corpus.user_ids["a"], reporter=reporter)
+
+    assert reporter.notes == ["writing the index anew"]
+
+
+def test_a_document_is_found_by_user_and_id_though_both_may_hold_slashes(tmp_path):
+    ids = [("a", "b"), ("a/b", "c"), ("a", "b/c/d"), ("x/", "/y")]
+    records = [{"user_id": user_id, "doc_id": doc_id, "text": "t"} for user_id, doc_id in ids]
+    workspace = Workspace(tmp_path / "ws")
+    index(workspace, [write(tmp_path / "data.jsonl", records)])
+
+    for user_id, doc_id in ids:
+        assert find_document(workspace, f"{user_id}/{doc_id}") == (user_id, doc_id)
+    for name in ("a/x", "ab", "a/", "/b", ""):
+        with pytest.raises(DataError, match=r"no document '.*' in the index; name it USER/DOCUMENT"):
+            find_document(workspace, name)
+    index(workspace, [write(tmp_path / "more.jsonl", [{"user_id": "a/b", "doc_id": "c/d", "text": "t"}])])
+    with pytest.raises(DataError, match="'a/b/c/d' names 2 documents; name the user apart, with --user"):
+        find_document(workspace, "a/b/c/d")
+
+
+_COMMANDS = st.one_of(
+    st.tuples(
+        st.just("put"), st.sampled_from("ab"), st.sampled_from("123"), st.sampled_from(["tree", "noise", "tree bank"])
+    ),
+    st.tuples(st.just("forget document"), st.sampled_from("ab"), st.sampled_from("123")),
+    st.tuples(st.just("forget user"), st.sampled_from("ab")),
+)
+
+
+def _state(workspace):
+    """All that can be asked of an index."""
+    with workspace.open_store() as store:
+        found = []
+        for user_id in "ab":
+            history = store.history(user_id)
+            query = Query(query_id="q", user_id=user_id, text="a tree and some noise")
+            profiles = [
+                list(retrieve(store, [query], RetrievalSettings(retriever=name, k=3))) for name in ("bm25", "recency")
+            ]
+            entries = [entry[1:] for entry in history.entries]
+            found.append((store.documents(user_id), entries, history.doc_ids if entries else [], profiles))
+        return found, {user_id: sizes for user_id, *sizes in store.sizes() if any(sizes)}
+
+
+@settings(max_examples=25)
+@given(commands=st.lists(_COMMANDS, min_size=1, max_size=8))
+def test_any_interleaving_of_add_update_and_forget_equals_a_rebuild(tmp_path_factory, commands):
+    folder = tmp_path_factory.mktemp("commands")
+    workspace = Workspace(folder / "ws")
+    expected: dict[tuple[str, str], dict[str, str]] = {}
+    workspace.open_store(create=True).__exit__()
+    for command, user_id, *rest in commands:
+        if command == "put":
+            expected[user_id, rest[0]] = {"user_id": user_id, "doc_id": rest[0], "text": rest[1]}
+            index(workspace, [write(folder / "data.jsonl", [expected[user_id, rest[0]]])])
+            continue
+        gone = [key for key in expected if key[0] == user_id and (not rest or key[1] == rest[0])]
+        try:
+            assert forget(workspace, user_id=user_id, doc_id=rest[0] if rest else None).documents == len(gone)
+        except DataError:
+            assert not gone
+        for key in gone:
+            del expected[key]
+    rebuilt = Workspace(folder / "rebuilt")
+    rebuilt.open_store(create=True).__exit__()
+    if expected:
+        index(rebuilt, [write(folder / "data.jsonl", list(expected.values()))])
+
+    assert _state(workspace) == _state(rebuilt)
