@@ -23,7 +23,7 @@ from prlm_cli.core.writer import Counts
 if TYPE_CHECKING:
     from prlm_cli.core.shards import Shard
 
-CACHE_KB = 65536
+CACHE_KB = 32768
 """How much of its files an index keeps in memory."""
 
 _LOCK_TIMEOUT = 10.0  # seconds to wait for another connection

@@ -36,7 +36,7 @@ STOP_WORDS = stop_words("english")
 
 _RULES = f"lower;nfc;marks;pairs;{unicodedata.unidata_version};blake2b-64"
 _WHITE_SPACE = b" \t\n\r\v\f"
-_MAX_KEPT = 200_000  # pieces; with the words beside them 50 MB of English, 70 MB of Chinese
+_MAX_KEPT = 150_000  # pieces; with the words beside them 40 MB of English, 55 MB of Chinese
 _MANY_TEXTS = 500  # sorting so many takes longer than importing numpy
 _MAX_KEPT_BYTES = 48  # a longer piece, such as a sentence in Chinese, hardly comes again
 

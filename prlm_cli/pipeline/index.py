@@ -22,8 +22,8 @@ from prlm_cli.pipeline.inputs import Inputs, Reading, open_inputs
 from prlm_cli.pipeline.rejects import Rejects
 from prlm_cli.retrievers.shared import build, drop_index
 
-_BLOCK_RECORDS = 5000
-_BLOCK_CHARACTERS = 6_000_000
+_BLOCK_RECORDS = 2500
+_BLOCK_CHARACTERS = 4_000_000
 _SHOWN_FAULTS = 3
 
 
