@@ -473,11 +473,8 @@ class Store:
         for table in ("doc", "term", "vec"):
             self._db.execute(f"DELETE FROM {table} WHERE rid = ?", (rid,))
         schema.keep_users(self._db, [user._replace(documents=user.documents - 1)])
-        queries = self._db.execute("SELECT qid, record FROM query WHERE uid = ?", (user.uid,)).fetchall()
-        made = [
-            (qid,) for qid, record in queries if is_made_from(msgspec.json.decode(record, type=Query), doc_id, text)
-        ]
-        self._db.executemany("DELETE FROM query WHERE qid = ?", made)
+        made = [(query.query_id,) for query in self.queries(user_id=user.user_id) if is_made_from(query, doc_id, text)]
+        self._db.executemany("DELETE FROM query WHERE query_id = ?", made)
         return Erased(1, len(made))
 
     @contextlib.contextmanager

@@ -402,6 +402,8 @@ def test_a_damaged_query_is_never_given(path, store, damage):
 
     with pytest.raises(StorageError, match="damaged rows"):
         list(store.queries())
+    with pytest.raises(StorageError, match="damaged rows"):
+        store.erase("u" if damage != "uid = 2" else "v", "b" if damage != "uid = 2" else "a")
     for asked in ({"split": "train"}, {"split": "dev"}, {"user_id": "u"}, {"user_id": "v"}):
         try:
             assert list(store.queries(**asked)) == []
