@@ -71,7 +71,7 @@ def cluster() -> Iterator[Any]:
         except ray.exceptions.RayTaskError:
             raise  # a bug in what was run
         except ray.exceptions.OutOfMemoryError as error:
-            raise OutOfMemoryError("a Ray worker is out of memory", hint="give the cluster fewer CPUs") from error
+            raise _out_of_memory() from error
         except ray.exceptions.RayError as error:
             lost = f"Ray lost a worker ({type(error).__name__})"
             raise MissingError(lost, hint="run the command again: it goes on from what is stored") from error
@@ -83,6 +83,8 @@ def report(work: Callable[[], msgspec.Struct]) -> bytes:
         return msgspec.json.encode(work())
     except PrlmError as error:
         return msgspec.json.encode(failure_of(error))
+    except MemoryError:
+        return msgspec.json.encode(failure_of(_out_of_memory()))
     except OSError as error:
         where = error.filename or "a disk of the cluster"
         full = StorageError(f"{where}: {error.strerror}", hint="free some space or check the permissions")
@@ -104,6 +106,10 @@ def result_of(given: bytes, kind: type[Result]) -> Result:
 def failure_of(error: PrlmError) -> Failure:
     """An error, to be sent."""
     return Failure(type(error).__name__, error.message, error.hint)
+
+
+def _out_of_memory() -> OutOfMemoryError:
+    return OutOfMemoryError("a Ray worker is out of memory", hint="give the cluster fewer CPUs")
 
 
 def _import_ray() -> Any:
