@@ -84,13 +84,13 @@ def index(
         expected = 0 if skip_faults else _check(inputs, reporter.stage("check"))
         stack.enter_context(workspace.write_lock(reporter=reporter))
         store = stack.enter_context(workspace.open_store(create=True, language=language, shared=shared, shards=shards))
+        if shared:
+            drop_index(workspace.folder)  # before anything that it was made from changes
         if rebuild:
             reporter.note(f"made the terms of {store.rebuild(language)} documents anew")
         else:
             check_language(store, language)
         rejects = stack.enter_context(Rejects(workspace.errors)) if skip_faults else None
-        if shared:
-            drop_index(workspace.folder)
         records = (record for _, found in inputs.read(rejects) for record in found)
         documents, queries = add_all(store, records, reporter.stage("index"), expected)
         store.settle()

@@ -12,6 +12,7 @@ from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError, SettingsError
 from prlm_cli.core.records import Document
 from prlm_cli.core.settings import RetrievalSettings
+from prlm_cli.core.store import Store
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.core.writer import Counts
 from prlm_cli.pipeline.index import index
@@ -184,3 +185,15 @@ def test_shared_documents_belong_to_nobody(place, write_jsonl):
             DataError, match=r":1: a shared document belongs to no user; leave out user_id and query_id"
         ):
             index(place, [write_jsonl([wrong], "wrong.jsonl")], shared=True)
+
+
+def test_the_shared_index_is_gone_before_its_terms_are_made_anew(place, write_jsonl, monkeypatch):
+    index(place, [write_jsonl([{"text": "relays"}])], shared=True)
+
+    def killed(store, language=None):
+        assert not (place.folder / "shared.bm25s").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "rebuild", killed)
+    with pytest.raises(KeyboardInterrupt):
+        index(place, shared=True, rebuild=True, language="german")
