@@ -49,11 +49,7 @@ def index(
     Example: prlm index data/ --engine ray --shards 16
     """
     from prlm_cli.formats.mapping import parse_map
-
-    if options.is_ray(engine):
-        from prlm_cli.pipeline.index_on_ray import index as run
-    else:
-        from prlm_cli.pipeline.index import index as run
+    from prlm_cli.pipeline.index import index as run
 
     result = run(
         options.open_workspace(workspace),
@@ -66,6 +62,7 @@ def index(
         rebuild=rebuild,
         shared=options.choice("--corpus", corpus, ("own", "shared")) == "shared",
         shards=shards,
+        engine=options.engine_of(engine),
         reporter=ui.Terminal(),
     )
     if json:

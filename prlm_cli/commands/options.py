@@ -17,6 +17,7 @@ from prlm_cli import ui
 if TYPE_CHECKING:
     from msgspec import Struct
 
+    from prlm_cli.core.settings import Engine as EngineName
     from prlm_cli.core.workspace import Workspace
 
 WorkspaceDir = Annotated[
@@ -156,13 +157,13 @@ def choice(flag: str, value: str, choices: Sequence[str]) -> str:
     return value
 
 
-def is_ray(engine: str) -> bool:
-    """Whether `--engine` says Ray.
+def engine_of(name: str) -> EngineName:
+    """What `--engine` says.
 
     Raises:
         SettingsError: If it names no engine.
     """
-    return choice("--engine", engine, ("local", "ray")) == "ray"
+    return "ray" if choice("--engine", name, ("local", "ray")) == "ray" else "local"
 
 
 def resumes(value: str) -> bool:

@@ -33,15 +33,14 @@ def retrieve(
     Example: prlm retrieve --split dev --retriever recency
     """
     from prlm_cli.core.jsonl import STDIN
-    from prlm_cli.pipeline.retrieve import WINDOW
+    from prlm_cli.pipeline.retrieve import retrieve as run
     from prlm_cli.pipeline.sources import queries_from
+    from prlm_cli.pipeline.windows import WINDOW
 
-    if options.is_ray(engine):
-        from prlm_cli.pipeline.retrieve_on_ray import retrieve as run
-    else:
-        from prlm_cli.pipeline.retrieve import retrieve as run
+    settings, reporter = config.retrieval, ui.Terminal()
     with options.open_workspace(workspace).open_store() as store:
         found = queries_from(store, path=queries, split=split, user_id=user, text=text)
         window = 1 if queries == STDIN else WINDOW  # a stream is answered line by line
-        results = run(store, found, config.retrieval, seed=config.seed, window=window, reporter=ui.Terminal())
+        on = options.engine_of(engine)
+        results = run(store, found, settings, seed=config.seed, window=window, engine=on, reporter=reporter)
         options.deliver(results, output=output, force=force, as_json=json)

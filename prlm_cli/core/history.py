@@ -79,9 +79,11 @@ class History:
         return {doc_id: position for position, doc_id in enumerate(self.doc_ids)}
 
     @cached_property
-    def positions_of_text(self) -> dict[bytes, list[int]]:
-        """The positions of each text, by its fingerprint."""
-        found: dict[bytes, list[int]] = {}
-        for position, entry in enumerate(self.entries):
-            found.setdefault(entry.fingerprint, []).append(position)
-        return found
+    def _texts(self) -> frozenset[bytes]:
+        return frozenset([entry.fingerprint for entry in self.entries])
+
+    def positions_of_text(self, fingerprint: bytes) -> list[int]:
+        """Where a text stands, by its fingerprint; mostly nowhere, which is found out at once."""
+        if fingerprint not in self._texts:
+            return []
+        return [position for position, entry in enumerate(self.entries) if entry.fingerprint == fingerprint]

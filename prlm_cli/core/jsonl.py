@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 import sys
 import zlib
@@ -19,6 +18,7 @@ import msgspec
 from prlm_cli.core import records
 from prlm_cli.core.dates import parse_period
 from prlm_cli.core.errors import DataError, StorageError
+from prlm_cli.core.files import replace_file
 from prlm_cli.core.records import Document, Query, Record, with_doc_id
 from prlm_cli.core.zstd import ZstdFile
 
@@ -184,27 +184,16 @@ def write(path: Path, items: Iterable[msgspec.Struct], *, force: bool = False) -
     """
     if path.exists() and not force:
         raise DataError(f"{path} exists", hint="use --force to replace it")
-    import tempfile
+    written = 0
 
-    count = 0
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}", hint="check the folder and its permissions") from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            for item in items:
-                stream.write(encode(item))
-                count += 1
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}", hint="free some space or check the permissions") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
-    return count
+    def lines() -> Iterator[bytes]:
+        nonlocal written
+        for item in items:
+            yield encode(item)
+            written += 1
+
+    replace_file(path, lines())
+    return written
 
 
 def name_of(path: Path) -> str:

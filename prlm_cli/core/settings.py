@@ -30,6 +30,7 @@ from prlm_cli.core.sections import (
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 Layout = Literal["completion", "turns", "document"]
 RetrieverName = Literal["bm25", "bm25+", "bm25l", "atire", "robertson", "dense", "hybrid", "recency", "random", "none"]
+Engine = Literal["local", "ray"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 

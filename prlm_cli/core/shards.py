@@ -13,12 +13,12 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from prlm_cli.core.errors import SettingsError, StorageError
 from prlm_cli.core.history import History
+from prlm_cli.core.partition import Shard, shard_of
 from prlm_cli.core.records import Document, Query
 from prlm_cli.core.store import CACHE_KB, Erased, Store
 from prlm_cli.core.terms import Tokenizer
@@ -29,32 +29,6 @@ MAX_SHARDS = 256
 
 _NAME = re.compile(r"(\d{3})-of-(\d{3})\.sqlite")
 _MIN_CACHE_KB = 2048
-
-
-class Shard(NamedTuple):
-    """One of the parts of an index: its number, from 0, and how many there are."""
-
-    number: int
-    of: int
-
-    @property
-    def name(self) -> str:
-        """What its file is called, and what is written in it."""
-        return f"{self.number:03d}-of-{self.of:03d}"
-
-    def holds(self, user_id: str) -> bool:
-        """Whether it is that user's shard."""
-        return shard_of(user_id, self.of) == self.number
-
-    def file_in(self, folder: Path) -> Path:
-        """Its file in a folder of shards."""
-        return folder / f"{self.name}.sqlite"
-
-
-def shard_of(user_id: str, count: int) -> int:
-    """The number of a user's shard; it depends on nothing but the id and how many shards there are."""
-    digest = blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % count
 
 
 def make_shards(folder: Path, count: int, language: str | None = None) -> None:

@@ -6,30 +6,25 @@ Every read of profiles takes exactly one user id. Readers go on while a writer w
 from __future__ import annotations
 
 import contextlib
-import os
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from prlm_cli.core import schema, terms, writer
+from prlm_cli.core.connection import Connection, is_writable, unless_locked
 from prlm_cli.core.errors import DataError, StorageError
 from prlm_cli.core.history import Entry, History
+from prlm_cli.core.partition import Shard
 from prlm_cli.core.records import Document, Query
 from prlm_cli.core.writer import Counts
-
-if TYPE_CHECKING:
-    from prlm_cli.core.shards import Shard
 
 CACHE_KB = 32768
 """How much of its files an index keeps in memory."""
 
-_LOCK_TIMEOUT = 10.0  # seconds to wait for another connection
 _MANY_ROWS = 500  # asked for at once; SQLite has a limit
 _SELECT_DOC = "SELECT rid, doc_id, title, text, date, meta, crc FROM doc"
-_DAMAGED = "index the data into a new workspace"
 
 
 class Erased(NamedTuple):
@@ -39,7 +34,7 @@ class Erased(NamedTuple):
     queries: int
 
 
-class Store:
+class Store(Connection):
     """An open store. Use it as a context manager.
 
     Args:
@@ -54,9 +49,6 @@ class Store:
         StorageError: If the file is not a store of this version, or of another shard, or is corrupt or locked.
     """
 
-    _snapshots = 0  # blocks that go on
-    _holds_state = False
-
     def __init__(
         self,
         path: Path,
@@ -66,23 +58,14 @@ class Store:
         shard: Shard | None = None,
         cache_kb: int = CACHE_KB,
     ) -> None:
-        self.path = path
-        self._shard = shard
         if not create and not path.exists():
-            raise self._nothing()
-        with self._storage_errors():
-            self._db = self._connect(create)
-            try:
-                self._prepare(create, language or schema.DEFAULT_LANGUAGE, cache_kb)
-            except BaseException:
-                self._db.close()
-                raise
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._db.close()
+            raise _no_index(path)
+        super().__init__(path, create=create)
+        self._shard = shard
+        with contextlib.ExitStack() as stack, self._storage_errors():
+            stack.callback(self._db.close)
+            self._prepare(create, language or schema.DEFAULT_LANGUAGE, cache_kb)
+            stack.pop_all()  # only what cannot be used is closed again
 
     @property
     def language(self) -> str:
@@ -101,18 +84,6 @@ class Store:
             if not schema.is_current(self._db):
                 raise StorageError(f"{self.path} was made by another tokeniser", hint="run `prlm index --rebuild`")
             return terms.tokenizer(self.language)
-
-    @contextlib.contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """A block in which all reads see the state of its beginning.
-
-        Blocks may be nested, or overlap where generators take turns: the state is let go when the last one ends.
-        """
-        self._enter_snapshot()
-        try:
-            yield
-        finally:
-            self._leave_snapshot()
 
     def add(self, records: Iterable[Document | Query]) -> tuple[Counts, Counts]:
         """Adds or updates records in one transaction; one that is stored as it is costs no write.
@@ -152,14 +123,6 @@ class Store:
         """Makes everything derived from the texts anew, in a language if one is given; returns how many documents."""
         with self._storage_errors():
             return schema.rebuild(self._db, language or self.language)
-
-    def settle(self) -> None:
-        """Moves what was committed from the log into the file; a reader that is busy puts it off."""
-        with self._storage_errors():
-            self._db.execute("PRAGMA optimize")  # first, since it writes
-            self._db.execute("PRAGMA busy_timeout=0")  # nobody waits for a reader
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._db.execute(f"PRAGMA busy_timeout={_LOCK_TIMEOUT * 1000:.0f}")
 
     def history(self, user_id: str) -> History:
         """What retrieval reads of one user's documents; empty for an unknown user.
@@ -247,7 +210,7 @@ class Store:
 
         A store that was opened for reading keeps them too: they change no answer, they only save work.
         """
-        if not _is_writable(self.path):
+        if not is_writable(self.path):
             return
         with self._storage_errors():
             rids = range(*_rids(self._uid(user_id) or 0))
@@ -258,7 +221,7 @@ class Store:
                 for rid, vector in vectors.items()
                 if rid in crcs
             ]
-            with contextlib.closing(self._connect(True)) as db, _unless_locked():
+            with contextlib.closing(self._connect(True)) as db, unless_locked():
                 db.execute("PRAGMA secure_delete=ON")
                 with schema.transaction(db):
                     db.executemany(  # unless the document is gone or has changed by now
@@ -343,18 +306,6 @@ class Store:
                 return Erased(0, 0)
             return self._erase_user(user) if doc_id is None else self._erase_document(user, doc_id)
 
-    def truncate_log(self) -> None:
-        """Empties the write-ahead log, so that no byte of what was erased is left in it.
-
-        Raises:
-            StorageError: If another process still reads the state of before.
-        """
-        with self._storage_errors():
-            if self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                raise StorageError(
-                    f"{self.path} is still read by another prlm: not yet erased", hint="run it again when that is done"
-                )
-
     def compact(self, user_id: str) -> None:
         """Writes the file that a user is, or was, in anew, so that nothing is left in it but its rows; empties its log.
 
@@ -371,32 +322,16 @@ class Store:
             self._db.execute("VACUUM")
         self.truncate_log()
 
-    def quick_check(self) -> str:
-        """SQLite's own check of the file: "ok", or what is wrong."""
-        with self._storage_errors():
-            return str(self._db.execute("PRAGMA quick_check").fetchone()[0])
-
-    def _connect(self, create: bool) -> sqlite3.Connection:
-        if create:
-            self.path.touch(mode=0o600)
-        # A reader of a WAL file writes beside it too, and the last to leave clears that away. Where it may not write,
-        # nobody does, and SQLite must be told so.
-        writable = create or _is_writable(self.path)
-        left_over = self.path.with_name(f"{self.path.name}-wal").exists()
-        mode = "rw" if writable else "ro" if left_over else "ro&immutable=1"
-        uri = f"{self.path.resolve().as_uri()}?mode={mode}"
-        return sqlite3.connect(uri, uri=True, timeout=_LOCK_TIMEOUT, isolation_level=None)
-
     def _prepare(self, create: bool, language: str, cache_kb: int) -> None:
         for pragma in ("secure_delete=ON", "synchronous=NORMAL", f"cache_size=-{cache_kb}"):
             self._db.execute(f"PRAGMA {pragma}")
         name = self._shard and self._shard.name
         if schema.is_empty(self._db):  # a new file, or one whose maker was killed at once
             if not create:
-                raise self._nothing()
+                raise _no_index(self.path)
             schema.create(self._db, language, name)
         elif (version := schema.check(self._db, self.path)) < schema.VERSION:
-            if not (create or _is_writable(self.path)):
+            if not (create or is_writable(self.path)):
                 what = f"{self.path} has the older format {version}, and cannot be written"
                 raise StorageError(what, hint="let it be written once, to bring it forward")
             schema.migrate(self._db)
@@ -404,25 +339,6 @@ class Store:
             what = f"shard {found}" if found else "a whole index"
             raise StorageError(f"{self.path} holds {what}", hint="put the files of an index back under their own names")
         self._db.execute(f"PRAGMA query_only={not create}")
-
-    def _nothing(self) -> DataError:
-        return DataError(f"no index in {self.path.parent}", hint="run `prlm index DATA` first")
-
-    def _enter_snapshot(self) -> None:
-        with self._storage_errors():
-            if not self._snapshots and not self._db.in_transaction:  # a write sees its own state
-                self._db.execute("BEGIN")
-                self._holds_state = True
-                self._db.execute("SELECT 1 FROM meta LIMIT 1").fetchone()  # BEGIN alone holds nothing yet
-        self._snapshots += 1
-
-    def _leave_snapshot(self) -> None:
-        self._snapshots -= 1
-        if self._holds_state and not self._snapshots:
-            self._holds_state = False
-            with contextlib.suppress(sqlite3.ProgrammingError):  # the store was closed meanwhile
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")  # COMMIT fails after an error
 
     def _is_own(self, record: Document | Query) -> bool:
         return self._shard is None or self._shard.holds(record.user_id)
@@ -477,29 +393,9 @@ class Store:
         self._db.executemany("DELETE FROM query WHERE query_id = ?", made)
         return Erased(1, len(made))
 
-    @contextlib.contextmanager
-    def _storage_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            locked = "locked" in str(error)
-            hint = "another prlm is writing; try again when it is done" if locked else "check the disk and permissions"
-            raise StorageError(f"{self.path}: {error}", hint=hint) from error
-        except (sqlite3.DatabaseError, OSError, UnicodeDecodeError) as error:  # the last: of SQLite's own messages
-            raise StorageError(f"{self.path}: {error}", hint=_DAMAGED) from error
 
-
-@contextlib.contextmanager
-def _unless_locked() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if "locked" not in str(error):
-            raise
-
-
-def _is_writable(path: Path) -> bool:
-    return all(os.access(place, os.W_OK) for place in (path, path.parent))
+def _no_index(path: Path) -> DataError:
+    return DataError(f"no index in {path.parent}", hint="run `prlm index DATA` first")
 
 
 def _rids(uid: int) -> tuple[int, int]:

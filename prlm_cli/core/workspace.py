@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prlm_cli.core.errors import DataError, SettingsError, StorageError, did_you_mean
+from prlm_cli.core.files import private, replace_file
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.shards import ShardedStore, make_shards, shards_in
 from prlm_cli.core.store import Store
@@ -94,7 +95,7 @@ class Run:
         """Appends one line of figures to the log."""
         import json
 
-        with open(self.log, "a", opener=_private) as stream:
+        with open(self.log, "a", opener=private) as stream:
             stream.write(json.dumps(fields) + "\n")
 
     def _write_state(self, state: dict[str, Any]) -> None:
@@ -337,16 +338,11 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StorageError: If it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(temporary, "w", opener=_private) as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
     except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}", hint="free some space or check the permissions") from error
+        raise StorageError(f"{path}: {error.strerror}", hint="check the folder and its permissions") from error
+    replace_file(path, [text.encode()])
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -378,10 +374,6 @@ def _holder(lock_file: Path) -> str:
         return f"another prlm (process {int(lock_file.read_text())})"
     except (OSError, ValueError):
         return "another prlm"
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
 
 
 def _now() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from prlm_cli.engines import Completion
-from prlm_cli.models.loading import quiet_libraries
+from prlm_cli.models.quiet import quiet_libraries
 
 
 class HfEngine:

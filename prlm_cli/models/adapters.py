@@ -9,7 +9,7 @@ import torch
 
 from prlm_cli.core.errors import StorageError
 from prlm_cli.core.settings import ModelSettings
-from prlm_cli.models.loading import quiet_libraries
+from prlm_cli.models.quiet import quiet_libraries
 
 
 def add_adapter(base: Any, settings: ModelSettings, *, seed: int, scores: bool = False) -> Any:

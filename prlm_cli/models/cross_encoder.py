@@ -10,13 +10,8 @@ import torch
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.models.encoder import without_surrogates
-from prlm_cli.models.loading import (
-    device_and_dtype,
-    fingerprint_of,
-    quiet_libraries,
-    resolve_model,
-    unfit_models_named,
-)
+from prlm_cli.models.loading import device_and_dtype, fingerprint_of, resolve_model, unfit_models_named
+from prlm_cli.models.quiet import quiet_libraries
 
 DEFAULT_CROSS_ENCODER = "cross-encoder/ms-marco-MiniLM-L6-v2"
 _BATCH = 32

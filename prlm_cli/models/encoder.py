@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from prlm_cli.core.errors import MissingError, SettingsError
 from prlm_cli.core.reporting import Reporter, Silent
-from prlm_cli.models.loading import fingerprint_of, quiet_libraries, resolve_model, unfit_models_named
+from prlm_cli.models.loading import fingerprint_of, resolve_model, unfit_models_named
 from prlm_cli.models.packages import EMBEDDED_ENCODER
+from prlm_cli.models.quiet import quiet_libraries
 
 DEFAULT_ENCODER = EMBEDDED_ENCODER
 _LIBRARIES = ("sentence_transformers", "model2vec")

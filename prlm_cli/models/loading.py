@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +18,13 @@ from prlm_cli.core.network import is_offline
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import ModelSettings
 from prlm_cli.models.packages import package_of, unpack
+from prlm_cli.models.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     import torch
 
 _WANTED_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
 _HUB_TIMEOUT = 10.0  # seconds to wait for a hub that does not answer
-_LIBRARIES = ("transformers", "sentence_transformers")
 
 
 def resolve_model(name: str, reporter: Reporter | None = None) -> Path:
@@ -137,26 +135,6 @@ def keep_gradients(model: Any) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-
-
-class quiet_libraries:
-    """Keeps progress bars and warnings of the model libraries off the streams; a context manager."""
-
-    def __enter__(self) -> None:
-        from transformers.utils import logging as transformers_logging
-
-        self._warnings = warnings.catch_warnings()
-        self._warnings.__enter__()
-        warnings.simplefilter("ignore")
-        transformers_logging.disable_progress_bar()
-        self._levels = {name: logging.getLogger(name).level for name in _LIBRARIES}
-        for name in _LIBRARIES:
-            logging.getLogger(name).setLevel(logging.ERROR)
-
-    def __exit__(self, *error: object) -> None:
-        self._warnings.__exit__(*error)  # type: ignore[arg-type]
-        for name, level in self._levels.items():
-            logging.getLogger(name).setLevel(level)
 
 
 def _nf4(compute_dtype: torch.dtype) -> Any:

@@ -127,7 +127,7 @@ def _convert_gguf(gguf: Path, target: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from prlm_cli.models.loading import quiet_libraries
+    from prlm_cli.models.quiet import quiet_libraries
 
     # The progress bar of this conversion heeds no setting of the library.
     with quiet_libraries(), contextlib.redirect_stderr(io.StringIO()):

@@ -30,11 +30,11 @@ from typing import NamedTuple
 import msgspec
 
 from prlm_cli.core.errors import DataError, StorageError
+from prlm_cli.core.files import replace_file
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.pipeline import marks
 from prlm_cli.pipeline.leftovers import JOURNAL, Cleaning, Sought, clean, look_up, plan, search
-from prlm_cli.pipeline.owned_lines import replace
 from prlm_cli.pipeline.training_set import user_hash
 
 
@@ -188,7 +188,7 @@ def _journal_of(workspace: Workspace, user_id: str, doc_id: str | None) -> Path:
 
 def _write_journal(path: Path, sought: Sought) -> None:
     journal = _Journal(sought.documents, sought.queries, sought.marks.hashes.tobytes())
-    replace(path, [msgspec.msgpack.encode(journal)])
+    replace_file(path, [msgspec.msgpack.encode(journal)])
 
 
 def _with_journal(sought: Sought, path: Path) -> Sought:

@@ -10,22 +10,22 @@ All machines must see the workspace and the inputs at the same paths.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from prlm_cli.core.errors import DataError, SettingsError
+from prlm_cli.core.errors import DataError
+from prlm_cli.core.partition import Shard
 from prlm_cli.core.reporting import Reporter, Silent, Stage
-from prlm_cli.core.shards import Shard
 from prlm_cli.core.store import Store
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.core.writer import Counts
 from prlm_cli.engines.cluster import cluster, report, result_of
-from prlm_cli.pipeline.index import Faults, Indexed, add_all, check_language, none_usable
-from prlm_cli.pipeline.inputs import Inputs, Reading, open_inputs
+from prlm_cli.pipeline.ingest import Faults, Indexed, Job, add_all, check_language, none_usable
+from prlm_cli.pipeline.inputs import Inputs
 from prlm_cli.pipeline.scatter import Scattered, gather, gather_rejects, scatter, shuffle_folder
 
 
@@ -40,52 +40,30 @@ class Stored(msgspec.Struct, frozen=True, tag=True):
         return Stored(self.documents + other.documents, self.queries + other.queries, self.rebuilt + other.rebuilt)
 
 
-def index(
-    workspace: Workspace,
-    paths: Sequence[Path] = (),
-    *,
-    split: str | None = None,
-    format: str = "auto",
-    columns: Mapping[str, str] | None = None,
-    skip_faults: bool = False,
-    language: str | None = None,
-    rebuild: bool = False,
-    shared: bool = False,
-    shards: int | None = None,
-    reporter: Reporter | None = None,
-) -> Indexed:
-    """Adds or updates the records of files as `pipeline.index` does, in shards, on the cores of a Ray cluster.
+def index_on_ray(workspace: Workspace, inputs: Inputs, job: Job, reporter: Reporter) -> Indexed:
+    """Adds or updates the records of inputs, in shards, on the cores of a Ray cluster.
 
     Raises:
         DataError: If something is no record, or there is none at all.
         MissingError: If there is no Ray.
-        SettingsError: If the index is, or is to be, a single file, or in another number of shards or language.
         StorageError: If a shard cannot be written.
     """
-    reporter = reporter or Silent()
-    count = workspace.number_of_shards(shards)
-    if shared or count == 1:
-        hint = "the shared corpus is one file" if shared else "give a new index some with --shards N"
-        raise SettingsError("--engine ray writes to shards", hint=hint)
     with contextlib.ExitStack() as stack:
-        reading = Reading(columns or {}, split, shared)
-        inputs = open_inputs(paths, lambda: stack.enter_context(workspace.scratch()), reading, format=format)
-        if not len(inputs) and not rebuild:
-            raise DataError("nothing to index", hint="name some files, or - for standard input")
         stack.enter_context(workspace.write_lock(reporter=reporter))
         folder = stack.enter_context(shuffle_folder(workspace)).absolute()
         ray = stack.enter_context(cluster())
-        read = partial(scatter, folder=folder, shards=count, skip_faults=skip_faults)
+        read = partial(scatter, folder=folder, shards=job.shards, skip_faults=job.skip_faults)
         scattered = _scatter_all(ray, inputs.apart(), read, reporter.stage("check"))
         faults = _faults_of(scattered)
-        if faults.count and not skip_faults:
+        if faults.count and not job.skip_faults:
             raise faults.summary()
         folders = [Path(part.folder) for part in scattered]
         gather_rejects(folders, workspace.errors)
-        anew = _prepare(workspace, count, language, rebuild)
+        anew = _prepare(workspace, job)
         write = partial(store_shard, workspace.shards.absolute(), folders, language=anew)
-        stored = _store_all(ray, write, [Shard(number, count) for number in range(count)], reporter.stage("index"))
-        if rebuild:
+        shards = [Shard(number, job.shards) for number in range(job.shards)]
+        stored = _store_all(ray, write, shards, reporter.stage("index"))
+        if job.rebuild:
             reporter.note(f"made the terms of {stored.rebuilt} documents anew")
         if faults.count and not any(stored.documents + stored.queries):
             raise none_usable(faults.first[0])
@@ -109,15 +87,15 @@ def store_shard(folder: Path, scattered: Sequence[Path], shard: Shard, *, langua
     return Stored(documents, queries, rebuilt)
 
 
-def _prepare(workspace: Workspace, shards: int, language: str | None, rebuild: bool) -> str | None:
+def _prepare(workspace: Workspace, job: Job) -> str | None:
     """Makes the shards where there are none; returns the language to make their terms anew in.
 
     They are closed again: nobody else may have one open when its writer does, who may be on another machine.
     """
-    with workspace.open_store(create=True, language=language, shards=shards) as store:
-        if rebuild:
-            return language or store.language
-        check_language(store, language)
+    with workspace.open_store(create=True, language=job.language, shards=job.shards) as store:
+        if job.rebuild:
+            return job.language or store.language
+        check_language(store, job.language)
         return None
 
 

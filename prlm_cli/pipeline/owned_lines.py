@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from prlm_cli.core import terms
-from prlm_cli.core.errors import StorageError
+from prlm_cli.core.files import replace_file
 
 SHARED = "shared"
 
@@ -94,28 +92,4 @@ def lines(path: Path) -> Iterator[bytes]:
 
 def rewrite(path: Path, goes: Callable[[bytes], bool]) -> None:
     """Takes lines out of a file, in one atomic step."""
-    replace(path, (line for line in lines(path) if not goes(line)))
-
-
-def replace(path: Path, content: Iterable[bytes]) -> None:
-    """Replaces a file's bytes in one atomic step; only its owner may read it.
-
-    Raises:
-        StorageError: If it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb", opener=_private) as stream:
-            stream.writelines(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}", hint="free some space or check the permissions") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
+    replace_file(path, (line for line in lines(path) if not goes(line)))

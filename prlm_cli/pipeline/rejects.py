@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
 from prlm_cli.core.errors import DataError
+from prlm_cli.core.files import private
 
 
 class Rejects:
@@ -36,5 +36,5 @@ class Rejects:
         self.first = self.first or error
         self.count += 1
         if self._stream is None:
-            self._stream = open(self.path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115
+            self._stream = open(self.path, "wb", opener=private)  # noqa: SIM115
         self._stream.write(msgspec.json.encode({"reason": error.message, "rejected": rejected}) + b"\n")

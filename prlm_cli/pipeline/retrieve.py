@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 
 from msgspec import structs
 
-from prlm_cli.core.dates import parse_period
-from prlm_cli.core.errors import DataError, PrlmError
+from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import Query, Retrieved, widen
 from prlm_cli.core.reporting import Reporter, Silent
-from prlm_cli.core.settings import RetrievalSettings
+from prlm_cli.core.settings import Engine, RetrievalSettings
 from prlm_cli.core.store import Store
 from prlm_cli.pipeline.search import Search
-from prlm_cli.retrievers.hit import Hit
-
-WINDOW = 10_000
-"""Queries that are read ahead, so that each user's history is read once for all of them."""
+from prlm_cli.pipeline.windows import WINDOW, answers, checked, windows
 
 
 def retrieve(
@@ -27,6 +22,7 @@ def retrieve(
     *,
     seed: int = 0,
     window: int = WINDOW,
+    engine: Engine = "local",
     reporter: Reporter | None = None,
 ) -> Iterator[Retrieved]:
     """Each query with its records, in the order of the queries, one at a time.
@@ -40,15 +36,22 @@ def retrieve(
         settings: How the documents are ranked.
         seed: Of the random retriever.
         window: How many queries to read ahead; 1 answers each before the next is read.
+        engine: "ray" answers on the cores of a Ray cluster, each user's queries on the same one.
         reporter: Told at the end what was left out.
 
     Raises:
         DataError: If a query's date is not a date.
+        MissingError: If Ray is asked for and there is none.
     """
-    with Search(store, settings, seed=seed) as search:
-        for batch in windows(queries, window):
-            with store.snapshot():
-                yield from answers(search, batch)
+    with Search(store, settings, seed=seed) as search:  # what is wrong with the settings is known before Ray starts
+        if engine == "ray":
+            from prlm_cli.pipeline.retrieve_on_ray import answers_on_ray
+
+            yield from answers_on_ray(search, queries, seed=seed, window=window)
+        else:
+            for batch in windows(queries, window):
+                with store.snapshot():
+                    yield from answers(search, batch)
         search.report(reporter or Silent())
 
 
@@ -71,7 +74,7 @@ def swapped_profile(
 
     others = sorted({*user_ids} - {query.user_id})
     random.Random(f"swap:{seed}:{query.query_id}").shuffle(others)
-    asked = structs.replace(_checked(query), doc_ids=None)  # its own history is not theirs
+    asked = structs.replace(checked(query), doc_ids=None)  # its own history is not theirs
     with Search(store, settings, seed=seed) as search:
         for user_id in others:
             with store.snapshot():
@@ -80,48 +83,3 @@ def swapped_profile(
             if not all(hit.is_shared for hit in hits):
                 return widen(Retrieved, query, profile=profile, retriever=settings.retriever, profile_user_id=user_id)
     raise DataError(f"no other user has records for query {query.query_id}", hint="index more than one user")
-
-
-def windows(queries: Iterable[Query], size: int) -> Iterator[list[Query]]:
-    """The queries, so many at a time; what is wrong with one is raised after those before it were given.
-
-    Raises:
-        DataError: If a query's date is not a date.
-    """
-    stream = map(_checked, queries)
-    wrong = None
-    while wrong is None:
-        batch: list[Query] = []
-        try:
-            batch.extend(islice(stream, size))
-        except PrlmError as error:
-            wrong = error
-        if batch:
-            yield batch
-        if len(batch) < size:
-            break
-    if wrong:
-        raise wrong
-
-
-def answers(search: Search, batch: Sequence[Query]) -> Iterator[Retrieved]:
-    """Each query of a window with its records, in their order; each user's history is read once."""
-    of_user: dict[str, list[int]] = {}
-    for n, query in enumerate(batch):
-        of_user.setdefault(query.user_id, []).append(n)
-    ranked: dict[int, list[Hit]] = {}
-    for n, query in enumerate(batch):
-        if n not in ranked:
-            history = search.store.history(query.user_id)
-            ranked |= {other: search.rank(batch[other], history) for other in of_user[query.user_id]}
-        profile = search.read(query.user_id, ranked.pop(n))
-        yield widen(Retrieved, query, profile=profile, retriever=search.settings.retriever)
-
-
-def _checked(query: Query) -> Query:
-    try:
-        if query.date is not None:
-            parse_period(query.date)
-    except (ValueError, OverflowError, OSError) as error:
-        raise DataError(f"query {query.query_id}: field 'date' is not a date", hint="ISO 8601") from error
-    return query

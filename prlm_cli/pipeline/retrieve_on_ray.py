@@ -17,51 +17,39 @@ from typing import Any
 import msgspec
 
 from prlm_cli.core.errors import PrlmError
+from prlm_cli.core.partition import shard_of
 from prlm_cli.core.records import Query, Retrieved
-from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import RetrievalSettings
-from prlm_cli.core.shards import shard_of
 from prlm_cli.core.store import Store
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.engines.cluster import Failure, cluster, failure_of
-from prlm_cli.pipeline.retrieve import WINDOW, answers, windows
 from prlm_cli.pipeline.search import LeftOut, Search
+from prlm_cli.pipeline.windows import answers, windows
 
 _RECORDS_IN_WINDOW = 20_000  # so few queries that their answers hold no more: they pass through memory as a whole
 
 
-def retrieve(
-    store: Store,
-    queries: Iterable[Query],
-    settings: RetrievalSettings,
-    *,
-    seed: int = 0,
-    window: int = WINDOW,
-    reporter: Reporter | None = None,
-) -> Iterator[Retrieved]:
-    """Each query with its records as `pipeline.retrieve` gives them, in their order, on the cores of a Ray cluster.
+def answers_on_ray(search: Search, queries: Iterable[Query], *, seed: int, window: int) -> Iterator[Retrieved]:
+    """Each query with its records, in their order, from the cores of a Ray cluster.
 
     Args:
-        store: The index; the workers open it for themselves.
+        search: Says what of, and how; the workers open the index for themselves.
         queries: The queries; two windows of them are held in memory, with their answers.
-        settings: How the documents are ranked.
         seed: Of the random retriever.
         window: How many queries to read ahead; 1 answers each before the next is read.
-        reporter: Told at the end what was left out.
 
     Raises:
         DataError: If a query's date is not a date.
         MissingError: If there is no Ray.
     """
-    with Search(store, settings, seed=seed) as search:  # what is wrong with the settings is known before Ray starts
-        batches = windows(queries, min(window, max(1, _RECORDS_IN_WINDOW // max(1, settings.k))))
-        if first := next(batches, None):
-            with cluster() as ray, _workers(ray, store, settings, seed) as workers:
-                asked = map(workers.ask, chain([first], batches))
-                for answered in _ahead(asked, 0 if window == 1 else 1):
-                    yield from answered
-                search.take_over(workers.finish())
-        search.report(reporter or Silent())
+    store, settings = search.store, search.settings
+    batches = windows(queries, min(window, max(1, _RECORDS_IN_WINDOW // max(1, settings.k))))
+    if first := next(batches, None):
+        with cluster() as ray, _workers(ray, store, settings, seed) as workers:
+            asked = map(workers.ask, chain([first], batches))
+            for answered in _ahead(asked, 0 if window == 1 else 1):
+                yield from answered
+            search.take_over(workers.finish())
 
 
 class Answered(msgspec.Struct, frozen=True):

@@ -19,10 +19,10 @@ from typing import IO
 import msgspec
 
 from prlm_cli.core import jsonl
+from prlm_cli.core.partition import Shard, shard_of
 from prlm_cli.core.records import Document, Query
-from prlm_cli.core.shards import Shard, shard_of
 from prlm_cli.core.workspace import Workspace
-from prlm_cli.pipeline.index import Faults, sound_records
+from prlm_cli.pipeline.ingest import Faults, sound_records
 from prlm_cli.pipeline.inputs import Inputs
 from prlm_cli.pipeline.rejects import Rejects
 

@@ -1,21 +1,13 @@
 """BM25 over the user's eligible documents, with their own statistics.
 
-Source: Robertson and Zaragoza, The Probabilistic Relevance Framework (2009), in Lucene's variant, without the constant
-factor k1 + 1, which changes no rank:
-
-    idf = ln(1 + (n - df + .5) / (df + .5))
-    s = sum q * idf * tf / (tf + k1 * (1 - b + b * |d| / avg))
-
 Statistics over other documents than the eligible ones would let a later document leak into the past. Scores are summed
 in the order of the sorted term hashes, here and over arrays: the two agree to the bit, so it cannot be seen which ran.
 """
 
 from __future__ import annotations
 
-import math
 import sys
 from collections import Counter
-from typing import Any
 
 from prlm_cli.core.history import History
 from prlm_cli.core.records import Query
@@ -23,9 +15,8 @@ from prlm_cli.core.settings import RetrievalSettings
 from prlm_cli.core.store import Store
 from prlm_cli.retrievers import Ranked, best
 from prlm_cli.retrievers.eligible import Eligible
+from prlm_cli.retrievers.okapi import idf, length_norm
 
-K1 = 1.5
-B = 0.75
 _LOOPED_TERMS = 1_000_000  # reading so many one by one takes as long as importing numpy
 
 
@@ -46,8 +37,10 @@ class BM25:
         return best(zip(scores(wanted, history, seen), seen, strict=True), history, k)
 
     def _is_worth_arrays(self, history: History) -> bool:
+        if "numpy" in sys.modules:
+            return True
         self._looped_terms += history.size
-        return "numpy" in sys.modules or self._looped_terms > _LOOPED_TERMS
+        return self._looped_terms > _LOOPED_TERMS
 
 
 def scores(wanted: Counter[int], history: History, seen: Eligible) -> list[float]:
@@ -72,16 +65,6 @@ def scores(wanted: Counter[int], history: History, seen: Eligible) -> list[float
 def term_weights(wanted: Counter[int], found: Counter[int], n: int) -> dict[int, float]:
     """The weight of each term found: its count in the query times its idf over n documents."""
     return {term: wanted[term] * idf(n, df) for term, df in found.items()}
-
-
-def idf(n: int, df: int) -> float:
-    """The inverse document frequency of a term that is in df of n documents."""
-    return math.log(1 + (n - df + 0.5) / (df + 0.5))
-
-
-def length_norm(length: Any, average: float) -> Any:
-    """What tf is held against in a document of that length, or of each of an array of lengths."""
-    return K1 * (1 - B + B * length / average) if average else K1
 
 
 def _score(count: Counter[int], weights: dict[int, float], norm: float) -> float:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prlm_cli.core.history import History
-from prlm_cli.retrievers.bm25 import idf, length_norm
 from prlm_cli.retrievers.eligible import Eligible
+from prlm_cli.retrievers.okapi import idf, length_norm
 
 _LOW_BITS = 2**16
 _SCANS = 10  # queries before postings pay

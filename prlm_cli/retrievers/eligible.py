@@ -43,7 +43,7 @@ def eligible(
         settings: Which other dates to leave out, and whether a query with a date sees documents without one.
         among: Only these positions, where given.
     """
-    hidden = set(history.positions_of_text.get(terms.fingerprint_of(query.text), ()))
+    hidden = set(history.positions_of_text(terms.fingerprint_of(query.text)))
     source = None if query.source_doc_id is None else history.positions.get(query.source_doc_id)
     if source is not None:
         hidden.add(source)

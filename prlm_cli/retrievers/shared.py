@@ -20,9 +20,9 @@ from prlm_cli.core.errors import DataError, StorageError
 from prlm_cli.core.records import Document, Query
 from prlm_cli.core.settings import RetrievalSettings
 from prlm_cli.core.store import Store
-from prlm_cli.retrievers.bm25 import K1, B
 from prlm_cli.retrievers.eligible import end_of_sight
 from prlm_cli.retrievers.hit import Hit
+from prlm_cli.retrievers.okapi import K1, B
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,8 +12,8 @@ from prlm_cli.core.records import Query
 from prlm_cli.core.settings import RetrievalSettings
 from prlm_cli.core.store import Store
 from prlm_cli.retrievers import Ranked, best
-from prlm_cli.retrievers.bm25 import K1, B
 from prlm_cli.retrievers.eligible import Eligible
+from prlm_cli.retrievers.okapi import K1, B
 
 
 class Variant:

@@ -13,7 +13,7 @@ from prlm_cli.core.records import PreferencePair
 from prlm_cli.core.reporting import Stage
 from prlm_cli.core.settings import RewardSettings
 from prlm_cli.models.adapters import train_in_fp32
-from prlm_cli.models.loading import quiet_libraries
+from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.models.reward_model import RewardModel
 from prlm_cli.training.arguments import common_arguments
 from prlm_cli.training.callbacks import Log, ReportProgress, StopOnSignal

@@ -27,7 +27,7 @@ from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.records import Retrieved
 from prlm_cli.core.settings import PolicySettings
 from prlm_cli.models.adapters import train_in_fp32
-from prlm_cli.models.loading import quiet_libraries
+from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.rewards import Reward
 from prlm_cli.training import shared_prefix
 from prlm_cli.training.arguments import common_arguments

@@ -10,7 +10,7 @@ from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, Train
 
 from prlm_cli.core.reporting import Stage
 from prlm_cli.core.settings import WarmStartSettings
-from prlm_cli.models.loading import quiet_libraries
+from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.training.arguments import common_arguments
 from prlm_cli.training.callbacks import Log, ReportProgress, StopOnSignal
 from prlm_cli.training.checkpoints import SealCheckpoints, newest_complete

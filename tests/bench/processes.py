@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 _ROOT = Path(__file__).parents[2]
 _LAUNCH = Path(__file__).with_name("launch.py")
+_NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
+_BYTECODE = tempfile.TemporaryDirectory(prefix="prlm-bench-bytecode-")
 
 
 class Usage(NamedTuple):
@@ -34,9 +36,10 @@ def prlm(*arguments: object) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The environment of every process: this checkout is the one that is imported."""
-    kept = {name: value for name, value in os.environ.items() if name != "PRLM_WORKSPACE"}
-    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), kept.get("PYTHONPATH")]))}
+    """The environment of every process: this checkout is what is imported, compiled once, as installed code is."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("PRLM_WORKSPACE", _NO_BYTECODE)}
+    path = os.pathsep.join(filter(None, [str(_ROOT), kept.get("PYTHONPATH")]))
+    return {**kept, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": _BYTECODE.name}
 
 
 def run(command: list[str]) -> Usage:

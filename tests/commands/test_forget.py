@@ -6,7 +6,7 @@ import json
 import pytest
 import typer
 
-from prlm_cli.core import store as module
+from prlm_cli.core import connection as module
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.pipeline.training_set import user_hash
 from tests.conftest import contents

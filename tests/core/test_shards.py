@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prlm_cli.core import schema
+from prlm_cli.core.connection import Connection
 from prlm_cli.core.errors import SettingsError, StorageError
+from prlm_cli.core.partition import Shard, shard_of
 from prlm_cli.core.records import Document, Query
-from prlm_cli.core.shards import Shard, ShardedStore, make_shards, shard_of, shards_in
+from prlm_cli.core.shards import ShardedStore, make_shards, shards_in
 from prlm_cli.core.store import Store
 
 _FEW = settings(max_examples=25)
@@ -276,6 +278,6 @@ def test_closing_it_closes_every_shard_and_leaves_nothing_beside_the_files(folde
 
 
 def test_what_a_store_can_do_is_either_routed_or_made_of_what_is():
-    public = {name for name in vars(Store) if not name.startswith("_")}
+    public = {name for name in {**vars(Connection), **vars(Store)} if not name.startswith("_")}
 
     assert public - set(vars(ShardedStore)) == {"add_documents", "add_queries", "has_queries", "snapshot"}

@@ -3,14 +3,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import time
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prlm_cli.core import store as module
+from prlm_cli.core import connection as module
 from prlm_cli.core.errors import DataError, StorageError
 from prlm_cli.core.records import Document, Query
 from prlm_cli.core.store import Store
@@ -262,78 +261,6 @@ def test_a_locked_store_says_who_may_hold_it(path, store, monkeypatch):
     other.close()
 
 
-def _texts(store, user_id="u"):
-    return [document.text for document in store.documents(user_id)]
-
-
-def _add(path, doc_id, user_id="u"):
-    with Store(path, create=True) as writer:
-        writer.add_documents([Document(user_id=user_id, doc_id=doc_id, text=doc_id)])
-
-
-def test_a_snapshot_sees_the_state_of_its_beginning_even_of_what_it_had_not_read_yet(path):
-    _add(path, "one")
-    with Store(path) as reader:
-        with reader.snapshot():
-            _add(path, "two")
-            assert (_texts(reader), len(reader.history("u")), reader.count()["documents"]) == (["one"], 1, 1)
-        assert (_texts(reader), len(reader.history("u")), reader.count()["documents"]) == (["one", "two"], 2, 2)
-
-
-def test_a_snapshot_within_another_is_a_part_of_that(path):
-    _add(path, "one")
-    with Store(path) as reader, reader.snapshot():
-        with reader.snapshot():
-            _add(path, "two")
-        assert _texts(reader) == ["one"]
-
-
-def test_snapshots_that_overlap_keep_the_state_until_the_last_one_ends(path):
-    _add(path, "one")
-    with Store(path) as reader:
-        first, second = reader.snapshot(), reader.snapshot()
-        first.__enter__()
-        second.__enter__()
-        first.__exit__(None, None, None)
-        _add(path, "two")
-        assert _texts(reader) == ["one"]
-        second.__exit__(None, None, None)
-        assert _texts(reader) == ["one", "two"]
-
-
-def test_a_snapshot_outlives_neither_an_error_nor_its_store(path):
-    _add(path, "one")
-    with Store(path) as reader:
-        with pytest.raises(ZeroDivisionError), reader.snapshot():
-            raise ZeroDivisionError
-        _add(path, "two")
-        assert _texts(reader) == ["one", "two"]
-        with reader.snapshot():
-            reader.__exit__()
-        with pytest.raises(StorageError), reader.snapshot():
-            pass
-
-
-@pytest.mark.parametrize("ask", [Store.history, Store.documents])
-def test_a_writer_who_commits_amid_a_read_is_not_taken_for_damage(path, ask):
-    _add(path, "one")
-    with Store(path) as reader:
-        left = iter(["two"])
-
-        def commit_amid(statement):
-            if "FROM term" in statement or "FROM doc" in statement:
-                for doc_id in left:
-                    _add(path, doc_id)
-
-        reader._db.set_trace_callback(commit_amid)
-        found = ask(reader, "u")
-        reader._db.set_trace_callback(None)
-
-        assert next(left, None) is None
-        assert len(found) == 1
-        assert _texts(reader) == ["one", "two"]
-
-
 def test_rows_are_read_in_the_order_asked_for_and_however_many(path):
     with Store(path, create=True) as store:
         store.add_documents(Document(user_id="u", doc_id=str(n), text=f"text {n}") for n in range(2500))
@@ -492,14 +419,3 @@ def test_a_changed_document_loses_its_vector_and_no_other_does(store):
     store.add_documents([msgspec.structs.replace(_DOCUMENTS[0], text="rewritten"), *_DOCUMENTS[1:]])
 
     assert store.vectors("u", "model") == {rids[0]: b"vector"}
-
-
-def test_settling_waits_for_no_reader(path, store):
-    with Store(path) as reader, reader.snapshot():
-        store.add_documents([Document(user_id="u", doc_id="new", text="t")])
-        began = time.monotonic()
-        store.settle()
-        assert time.monotonic() - began < 5  # and not the ten seconds of a lock
-        assert path.with_name("index.sqlite-wal").stat().st_size
-    store.settle()
-    assert not path.with_name("index.sqlite-wal").stat().st_size

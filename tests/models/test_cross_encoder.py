@@ -18,12 +18,7 @@ ROOM = 24  # tokens of a pair
 texts = st.lists(st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join), max_size=6)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -26,12 +26,7 @@ TEXTS = ["red cat", "", "a green tree : [ a dog ]", "blue", "e d c b a " * 9, "c
 texts = st.lists(st.lists(st.sampled_from(WORDS), max_size=30).map(" ".join), max_size=8)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

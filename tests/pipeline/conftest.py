@@ -3,7 +3,11 @@ from __future__ import annotations
 import pytest
 
 from prlm_cli.core.settings import resolve
+from prlm_cli.retrievers import RETRIEVERS
+from tests.models.tiny_encoders import write_static_encoder
 from tests.pipeline.small import asked, indexed
+
+_WITH_A_MODEL = ("dense", "hybrid")
 
 
 @pytest.fixture
@@ -15,3 +19,17 @@ def workspace(tmp_path):
 def queries(workspace):
     with workspace.open_store() as store:
         return asked(store, resolve())
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    """The folder of a tiny static encoder."""
+    pytest.importorskip("model2vec", reason="NOT RUN: needs the extra dense")
+    return str(write_static_encoder(tmp_path_factory.mktemp("static")))
+
+
+@pytest.fixture(scope="module", params=list(RETRIEVERS))
+def ranking(request):
+    """The settings of each retriever, with an encoder where it needs one."""
+    needed = {"encoder": request.getfixturevalue("encoder")} if request.param in _WITH_A_MODEL else {}
+    return {"retriever": request.param, **needed}

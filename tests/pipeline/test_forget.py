@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prlm_cli.core import jsonl
-from prlm_cli.core import store as store_module
+from prlm_cli.core import connection, jsonl
 from prlm_cli.core.errors import DataError, StorageError
 from prlm_cli.core.records import Document, Query
 from prlm_cli.core.settings import RetrievalSettings
@@ -209,7 +208,7 @@ def test_what_is_in_the_log_of_another_connection_is_gone_too(place):
 def test_a_reader_of_the_state_of_before_holds_it_up_and_the_same_again_completes_it(place, monkeypatch):
     workspace, corpus = place
     user_id = corpus.user_ids["a"]
-    monkeypatch.setattr(store_module, "_LOCK_TIMEOUT", 0.1)
+    monkeypatch.setattr(connection, "_LOCK_TIMEOUT", 0.1)
     with workspace.open_store() as reader, reader.snapshot():
         reader.count()
         with pytest.raises(StorageError, match="still read by another prlm: not yet erased"):

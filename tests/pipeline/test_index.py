@@ -16,6 +16,7 @@ from prlm_cli.core.errors import DataError
 from prlm_cli.core.store import Counts
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.pipeline import index as module
+from prlm_cli.pipeline import ingest
 from prlm_cli.pipeline.index import index
 from tests.conftest import tiny_corpus
 
@@ -105,7 +106,7 @@ _BAD = [
 def test_a_bad_line_anywhere_leaves_the_store_unchanged(
     place, write_jsonl, tmp_path, monkeypatch, line, message, after
 ):
-    monkeypatch.setattr(module, "_BLOCK_RECORDS", 2)
+    monkeypatch.setattr(ingest, "BLOCK_RECORDS", 2)
     index(place, [write_jsonl([_DOCUMENT])])
     before = _content(place)
     first = write_jsonl([_DOCUMENT | {"doc_id": "e"}], "first.jsonl")

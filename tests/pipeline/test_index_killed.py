@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -46,25 +45,30 @@ def _content(place):
         return {user: (store.documents(user), store.history(user).entries) for user in sorted(store.users())}
 
 
-def _kill_and_complete(place, data, unbroken, share):
-    expected, seconds = unbroken
+def _killed_and_completed(place, data, seconds):
+    """What the same command leaves after a run that was killed after so many seconds."""
     process = _start(place, data)
-    time.sleep(share * seconds)
+    time.sleep(seconds)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    if place.index.exists() and os.path.getsize(place.index):  # noqa: PTH202
+    if place.index.exists() and place.index.stat().st_size:
         kept = sum(len(documents) for documents, _ in _content(place).values())
         assert 0 <= kept <= _DOCUMENTS
     index(place, [data])
-    assert _content(place) == expected
+    return _content(place)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.75, 0.95])
 def test_a_killed_index_has_lost_nothing_and_the_same_command_completes_it(tmp_path, data, unbroken, share):
-    _kill_and_complete(Workspace(tmp_path / "ws"), data, unbroken, share)
+    content, seconds = unbroken
+
+    assert _killed_and_completed(Workspace(tmp_path / "ws"), data, share * seconds) == content
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(60))
 def test_an_index_survives_a_kill_at_any_moment(tmp_path, data, unbroken, seed):
-    _kill_and_complete(Workspace(tmp_path / "ws"), data, unbroken, random.Random(seed).uniform(0, 1.1))
+    content, seconds = unbroken
+    share = random.Random(seed).uniform(0, 1.1)
+
+    assert _killed_and_completed(Workspace(tmp_path / "ws"), data, share * seconds) == content

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,6 +34,8 @@ from tests.conftest import tiny_corpus
 pytestmark = pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning:ray.data.context")
 
 _SHARDS = 3
+_index_on_ray = partial(index, engine="ray")
+_retrieve_on_ray = partial(retrieve, engine="ray")
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +100,12 @@ def test_what_is_indexed_and_retrieved_on_real_data_is_equal_to_the_byte(ray, pl
     expected = index(local, paths, shards=_SHARDS)
     reporter = Notes()
 
-    assert index_on_ray.index(place, paths, shards=_SHARDS, reporter=reporter) == expected
+    assert _index_on_ray(place, paths, shards=_SHARDS, reporter=reporter) == expected
     assert _content(place) == _content(local)
     assert reporter.stages == {"check": len(paths), "index": _SHARDS}
     assert not (place.cache / "shuffle").exists()
 
-    again = index_on_ray.index(place, paths)
+    again = _index_on_ray(place, paths)
     assert (again.documents.unchanged, again.queries.unchanged) == (expected.documents.added, expected.queries.added)
     assert _content(place) == _content(local)
 
@@ -113,8 +116,8 @@ def test_what_is_indexed_and_retrieved_on_real_data_is_equal_to_the_byte(ray, pl
     for fields in ({"retriever": "random", "k": 3}, {"k": 5, "dedupe": True}):
         alone, notes = _answers(single, retrieve, queries, **fields)
         assert len(alone) == len(queries)
-        assert _answers(place, retrieve_on_ray.retrieve, queries, window=50, **fields) == (alone, notes)
-    assert _answers(single, retrieve_on_ray.retrieve, queries, **fields) == (alone, notes)
+        assert _answers(place, _retrieve_on_ray, queries, window=50, **fields) == (alone, notes)
+    assert _answers(single, _retrieve_on_ray, queries, **fields) == (alone, notes)
 
 
 @pytest.mark.slow
@@ -127,13 +130,13 @@ def test_several_inputs_of_several_formats_keep_their_order(ray, place, local, t
     (tmp_path / "b.csv").write_text('user_id,doc_id,text\nada,new,trees\nzoe,d,"two\nlines"\n')
     paths = [Path(name) for name in ("a.jsonl", "b.csv", "c.jsonl")]
 
-    assert index_on_ray.index(place, paths, shards=_SHARDS) == index(local, paths, shards=_SHARDS)
+    assert _index_on_ray(place, paths, shards=_SHARDS) == index(local, paths, shards=_SHARDS)
     assert _content(place) == _content(local)
 
 
 def test_bad_lines_leave_the_index_as_it_was_and_are_told_as_by_one_process(ray, place, local, tmp_path, write_jsonl):
     corpus = write_jsonl(tiny_corpus())
-    index_on_ray.index(place, [corpus], shards=_SHARDS)
+    _index_on_ray(place, [corpus], shards=_SHARDS)
     index(local, [corpus], shards=_SHARDS)
     before = _content(place)
     bad = tmp_path / "bad.jsonl"
@@ -143,11 +146,11 @@ def test_bad_lines_leave_the_index_as_it_was_and_are_told_as_by_one_process(ray,
     with pytest.raises(DataError) as expected:
         index(local, paths)
     with pytest.raises(DataError) as caught:
-        index_on_ray.index(place, paths)
+        _index_on_ray(place, paths)
     assert str(caught.value) == str(expected.value)
     assert _content(place) == before == _content(local)
 
-    assert index_on_ray.index(place, paths, skip_faults=True) == index(local, paths, skip_faults=True)
+    assert _index_on_ray(place, paths, skip_faults=True) == index(local, paths, skip_faults=True)
     assert _content(place) == _content(local)
     assert place.errors.read_bytes() == local.errors.read_bytes()
 
@@ -158,7 +161,7 @@ def test_an_input_that_is_missing_empty_or_nothing_but_faults_is_told_as_by_one_
     (tmp_path / "faults.jsonl").write_text("{\n{\n")
     for name, skip in (("no.jsonl", False), ("empty.jsonl", False), ("faults.jsonl", True), ("faults.jsonl", False)):
         errors = []
-        for run, workspace in ((index, local), (index_on_ray.index, place)):
+        for run, workspace in ((index, local), (_index_on_ray, place)):
             with pytest.raises(DataError) as caught:
                 run(workspace, [tmp_path / name], skip_faults=skip, shards=_SHARDS)
             errors.append(str(caught.value))
@@ -172,23 +175,23 @@ def test_an_interrupted_run_is_completed_by_the_same_command(ray, place, local, 
     ]
     paths = [write_jsonl(corpus[n::2], f"{n}.jsonl") for n in range(2)]
     with pytest.raises(KeyboardInterrupt):
-        index_on_ray.index(place, paths, shards=_SHARDS, reporter=Notes(break_at=stage))
+        _index_on_ray(place, paths, shards=_SHARDS, reporter=Notes(break_at=stage))
     assert not place.is_locked("index")
     assert not (place.cache / "shuffle").exists()
 
     expected = index(local, paths, shards=_SHARDS).total
-    assert index_on_ray.index(place, paths, shards=_SHARDS).total == expected
+    assert _index_on_ray(place, paths, shards=_SHARDS).total == expected
     assert _content(place) == _content(local)
 
 
 @pytest.mark.slow
 def test_the_terms_of_all_shards_are_made_anew(ray, place, write_jsonl):
-    index_on_ray.index(place, [write_jsonl(tiny_corpus())], shards=_SHARDS)
+    _index_on_ray(place, [write_jsonl(tiny_corpus())], shards=_SHARDS)
     reporter = Notes()
 
     with pytest.raises(SettingsError, match="the index is in english, not german"):
-        index_on_ray.index(place, [write_jsonl(tiny_corpus())], language="german")
-    result = index_on_ray.index(place, rebuild=True, language="german", reporter=reporter)
+        _index_on_ray(place, [write_jsonl(tiny_corpus())], language="german")
+    result = _index_on_ray(place, rebuild=True, language="german", reporter=reporter)
     assert reporter.notes == ["made the terms of 24 documents anew"]
     assert result.total == {"users": 3, "documents": 24, "queries": 12}
     with place.open_store() as store:
@@ -198,11 +201,11 @@ def test_the_terms_of_all_shards_are_made_anew(ray, place, write_jsonl):
 
 @pytest.mark.slow
 def test_a_shard_that_cannot_be_written_is_a_storage_error(ray, place, write_jsonl):
-    index_on_ray.index(place, [write_jsonl(tiny_corpus())], shards=_SHARDS)
+    _index_on_ray(place, [write_jsonl(tiny_corpus())], shards=_SHARDS)
     (place.shards / "001-of-003.sqlite").write_bytes(b"not a database" * 99)
 
     with pytest.raises(StorageError, match=r"001-of-003\.sqlite: file is not a database"):
-        index_on_ray.index(place, [write_jsonl(tiny_corpus())])
+        _index_on_ray(place, [write_jsonl(tiny_corpus())])
 
 
 @pytest.mark.slow
@@ -218,14 +221,14 @@ def test_a_worker_that_dies_is_said_and_the_store_stays_sound(ray, place, local,
         patch.setattr(index_on_ray, "report", die)
         patch.setattr(index_on_ray, "_scatter_all", lambda *args: [])
         with pytest.raises(MissingError, match=r"Ray lost a worker .*; run the command again"):
-            index_on_ray.index(place, [path], shards=_SHARDS)
-    assert index_on_ray.index(place, [path]) == index(local, [path], shards=_SHARDS)
+            _index_on_ray(place, [path], shards=_SHARDS)
+    assert _index_on_ray(place, [path]) == index(local, [path], shards=_SHARDS)
     assert _content(place) == _content(local)
 
 
 @pytest.mark.slow
 def test_an_error_comes_after_the_answers_before_it(ray, place, write_jsonl):
-    index_on_ray.index(place, [write_jsonl(tiny_corpus())], shards=_SHARDS)
+    _index_on_ray(place, [write_jsonl(tiny_corpus())], shards=_SHARDS)
     users = ["ada", "ben", "cem", "nobody"]
     queries = [Query(query_id=f"q{n}", user_id=users[n % 4], text="trees") for n in range(40)]
     queries[30] = msgspec.structs.replace(queries[30], date="soon")
@@ -233,14 +236,14 @@ def test_an_error_comes_after_the_answers_before_it(ray, place, write_jsonl):
 
     found = []
     with place.open_store() as store, pytest.raises(DataError, match="query q30: field 'date' is not a date"):
-        for record in retrieve_on_ray.retrieve(store, queries, RetrievalSettings(), window=8):
+        for record in _retrieve_on_ray(store, queries, RetrievalSettings(), window=8):
             found.append(record.query_id)
     assert found == [f"q{n}" for n in range(30)]
 
     with sqlite3.connect(damaged.file_in(place.shards)) as db:
         db.execute("UPDATE term SET hashes = x'00' WHERE rid >> 24 = (SELECT uid FROM user WHERE user_id = 'cem')")
     db.close()
-    for engine in (retrieve, retrieve_on_ray.retrieve):
+    for engine in (retrieve, _retrieve_on_ray):
         found = []
         with place.open_store() as store, pytest.raises(StorageError, match="damaged rows"):
             for record in engine(store, queries, RetrievalSettings(), window=8):
@@ -253,17 +256,17 @@ def test_what_was_left_out_is_counted_over_all_workers(ray, place, write_jsonl):
     documents = [
         {"user_id": f"u{n}", "text": f"t{m}"} | ({"date": "2020"} if m else {}) for n in range(9) for m in (0, 1)
     ]
-    index_on_ray.index(place, [write_jsonl(documents)], shards=_SHARDS)
+    _index_on_ray(place, [write_jsonl(documents)], shards=_SHARDS)
     queries = [Query(query_id=f"{n}", user_id=f"u{n}", text="t", date="2024") for n in range(20)]
 
-    _, notes = _answers(place, retrieve_on_ray.retrieve, queries)
+    _, notes = _answers(place, _retrieve_on_ray, queries)
     assert notes == _answers(place, retrieve, queries)[1]
     assert [note.partition(" ")[0] for note in notes] == ["11", "9"]
 
 
 @pytest.mark.slow
 def test_a_line_of_a_stream_is_answered_before_the_next_is_read(ray, place, write_jsonl):
-    index_on_ray.index(place, [write_jsonl(tiny_corpus())], shards=_SHARDS)
+    _index_on_ray(place, [write_jsonl(tiny_corpus())], shards=_SHARDS)
     read = []
 
     def stream():
@@ -272,7 +275,7 @@ def test_a_line_of_a_stream_is_answered_before_the_next_is_read(ray, place, writ
             yield Query(query_id=f"{n}", user_id="ada", text="trees")
 
     with place.open_store() as store:
-        for record in retrieve_on_ray.retrieve(store, stream(), RetrievalSettings(), window=1):
+        for record in _retrieve_on_ray(store, stream(), RetrievalSettings(), window=1):
             assert int(record.query_id) == read[-1]
 
 
@@ -340,18 +343,18 @@ def test_without_ray_the_extra_is_named(place, write_jsonl, monkeypatch):
     path = write_jsonl(tiny_corpus())
 
     with pytest.raises(MissingError, match=r"--engine ray needs Ray; pip install 'prlm\[ray\]'") as caught:
-        index_on_ray.index(place, [path], shards=2)
+        _index_on_ray(place, [path], shards=2)
     assert caught.value.exit_code == 3
     index(place, [path], shards=2)
     with place.open_store() as store, pytest.raises(MissingError, match="--engine ray needs Ray"):
-        list(retrieve_on_ray.retrieve(store, [Query(query_id="q", user_id="u", text="t")], RetrievalSettings()))
+        list(_retrieve_on_ray(store, [Query(query_id="q", user_id="u", text="t")], RetrievalSettings()))
 
 
 def test_offline_and_ray_exclude_each_other(place, write_jsonl):
     refuse_network()
     try:
         with pytest.raises(SettingsError, match="--engine ray and --offline"):
-            index_on_ray.index(place, [write_jsonl(tiny_corpus())], shards=2)
+            _index_on_ray(place, [write_jsonl(tiny_corpus())], shards=2)
     finally:
         refuse_network(False)
 
@@ -359,7 +362,7 @@ def test_offline_and_ray_exclude_each_other(place, write_jsonl):
 @pytest.mark.parametrize("flags", [{}, {"shards": 1}, {"shared": True, "shards": 2}], ids=str)
 def test_only_shards_are_written_by_ray(place, write_jsonl, flags):
     with pytest.raises(SettingsError, match="--engine ray writes to shards"):
-        index_on_ray.index(place, [write_jsonl(tiny_corpus())], **flags)
+        _index_on_ray(place, [write_jsonl(tiny_corpus())], **flags)
     assert not place.folder.exists()
 
 
@@ -367,9 +370,9 @@ def test_no_query_starts_no_ray(place, write_jsonl, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     index(place, [write_jsonl(tiny_corpus())], shards=2)
     with place.open_store() as store:
-        assert list(retrieve_on_ray.retrieve(store, [], RetrievalSettings())) == []
+        assert list(_retrieve_on_ray(store, [], RetrievalSettings())) == []
         with pytest.raises(SettingsError, match="--where x"):
-            list(retrieve_on_ray.retrieve(store, [], RetrievalSettings(where=["x"])))
+            list(_retrieve_on_ray(store, [], RetrievalSettings(where=["x"])))
 
 
 def _run(*arguments, home, **environment):

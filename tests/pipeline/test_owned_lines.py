@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prlm_cli.core.errors import StorageError
 from prlm_cli.core.terms import fingerprint_of
-from prlm_cli.pipeline.owned_lines import Owner, lines, replace, rewrite
+from prlm_cli.pipeline.owned_lines import Owner, lines, rewrite
 
 _SHOWN = {"doc_id": "d1", "text": "old", "title": None, "score": 1.0}
 _DOCUMENT = Owner("ada", "d1", frozenset(["q1"]), frozenset([fingerprint_of("My text")]))
@@ -89,8 +88,3 @@ def test_a_failing_rewrite_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_p
         rewrite(path, lambda line: 1 // (int(line) - 2) > 5)
     assert path.read_bytes() == b"1\n2\n"
     assert [file.name for file in tmp_path.iterdir()] == ["records.jsonl"]
-
-
-def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path):
-    with pytest.raises(StorageError, match="No such file or directory; free some space or check the permissions"):
-        replace(tmp_path / "none" / "file", [b""])

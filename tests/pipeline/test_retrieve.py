@@ -10,13 +10,10 @@ from prlm_cli.core.records import Document, Query, Retrieved, widen
 from prlm_cli.core.settings import RetrievalSettings
 from prlm_cli.core.store import Store
 from prlm_cli.pipeline.retrieve import retrieve, swapped_profile
-from prlm_cli.retrievers import RETRIEVERS
-from tests.models.tiny_encoders import write_static_encoder
 from tests.pipeline.small import Notes
-from tests.retrievers.corpora import documents, in_new_store, is_forbidden, queries
+from tests.retrievers.corpora import documents, in_new_store, interleaved, is_forbidden, queries
 
 _USERS = ["u", "v", "w"]
-_WITH_A_MODEL = ("dense", "hybrid")
 _FEW = settings(max_examples=10)
 _SETTINGS = st.builds(RetrievalSettings, k=st.integers(0, 12), undated=st.sampled_from(["drop", "keep"]))
 
@@ -25,31 +22,10 @@ def _settings(**fields) -> RetrievalSettings:
     return RetrievalSettings(**fields)
 
 
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    """The folder of a tiny static encoder."""
-    pytest.importorskip("model2vec", reason="NOT RUN: needs the extra dense")
-    return str(write_static_encoder(tmp_path_factory.mktemp("static")))
-
-
-@pytest.fixture(scope="module", params=list(RETRIEVERS))
-def ranking(request):
-    """The settings of each retriever, with an encoder where it needs one."""
-    needed = {"encoder": request.getfixturevalue("encoder")} if request.param in _WITH_A_MODEL else {}
-    return {"retriever": request.param, **needed}
-
-
 @st.composite
 def _corpora(draw) -> dict[str, list[Document]]:
     """Documents of three users, who share ids and texts."""
     return {user_id: draw(documents(user_id, max_size=6)) for user_id in _USERS}
-
-
-def _mixed(data: st.DataObject, corpus: dict[str, list[Document]]) -> list[Document]:
-    """All documents, users interleaved, each user's in order."""
-    turns = data.draw(st.permutations([user for user, own in corpus.items() for _ in own]))
-    left = {user: iter(own) for user, own in corpus.items()}
-    return [next(left[user]) for user in turns]
 
 
 @_FEW
@@ -59,7 +35,7 @@ def test_a_profile_holds_only_older_documents_of_the_querys_own_user_and_never_i
 ):
     chosen, retriever = structs.replace(chosen, **ranking), ranking["retriever"]
     asked = [data.draw(queries(corpus[user], user)) for user in _USERS]
-    with in_new_store(tmp_path_factory.mktemp("store"), _mixed(data, corpus)) as store:
+    with in_new_store(tmp_path_factory.mktemp("store"), data.draw(interleaved(corpus))) as store:
         results = list(retrieve(store, asked, chosen, seed=3))
 
     assert [
@@ -87,7 +63,7 @@ def test_what_other_users_have_add_or_lose_changes_nothing(tmp_path_factory, ran
     asked = [data.draw(queries(corpus["u"])) for _ in range(2)]
     with in_new_store(tmp_path_factory.mktemp("alone"), corpus["u"]) as store:
         alone = list(retrieve(store, asked, chosen))
-    with in_new_store(tmp_path_factory.mktemp("among"), _mixed(data, corpus)) as store:
+    with in_new_store(tmp_path_factory.mktemp("among"), data.draw(interleaved(corpus))) as store:
         assert list(retrieve(store, asked, chosen)) == alone
         store.add([Document(user_id=user, doc_id="one more", text="parse") for user in ("v", "x")])
         assert list(retrieve(store, asked, chosen)) == alone
@@ -150,7 +126,7 @@ def test_an_unknown_retriever_is_refused_by_the_settings():
 def test_a_swapped_profile_is_another_users_and_says_whose(tmp_path_factory, data, corpus, seed):
     query = data.draw(queries(corpus["u"]))
     allowed = data.draw(st.lists(st.sampled_from(_USERS), unique=True))
-    with in_new_store(tmp_path_factory.mktemp("store"), _mixed(data, corpus)) as store:
+    with in_new_store(tmp_path_factory.mktemp("store"), data.draw(interleaved(corpus))) as store:
         try:
             result = swapped_profile(store, query, allowed, _settings(k=2), seed=seed)
         except DataError as error:
@@ -303,11 +279,15 @@ def test_a_store_that_is_closed_under_a_generator_is_a_storage_error_and_not_a_c
         next(results)
 
 
-def test_a_store_that_is_closed_over_a_generator_lets_it_end_in_silence(store):
+def test_a_store_that_is_closed_over_a_generator_lets_it_end_in_silence(store, monkeypatch):
+    said = []
+    monkeypatch.setattr("sys.unraisablehook", said.append)
     with Store(store.path) as reader:
         results = retrieve(reader, [_query()] * 3, _settings())
         next(results)
     del results
+
+    assert said == []
 
 
 def test_queries_may_come_from_the_store_that_answers_them(store):

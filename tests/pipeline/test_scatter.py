@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from msgspec.structs import asdict
 
 from prlm_cli.core.errors import DataError
+from prlm_cli.core.partition import Shard
 from prlm_cli.core.records import Document, Query
-from prlm_cli.core.shards import Shard
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.pipeline.inputs import Inputs, Reading, open_inputs
 from prlm_cli.pipeline.scatter import gather, gather_rejects, scatter, shuffle_folder

@@ -17,38 +17,19 @@ from prlm_cli.pipeline.forget import forget
 from prlm_cli.pipeline.index import index
 from prlm_cli.pipeline.queries import stored_queries
 from prlm_cli.pipeline.retrieve import retrieve, swapped_profile
-from prlm_cli.retrievers import RETRIEVERS
 from tests.conftest import contents, tiny_corpus
-from tests.models.tiny_encoders import write_static_encoder
 from tests.pipeline.small import Notes
-from tests.retrievers.corpora import documents, queries
+from tests.retrievers.corpora import documents, interleaved, queries
 
 _USERS = ["u", "v", "w", "x", "y"]
-_WITH_A_MODEL = ("dense", "hybrid")
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    """The folder of a tiny static encoder."""
-    pytest.importorskip("model2vec", reason="NOT RUN: needs the extra dense")
-    return str(write_static_encoder(tmp_path_factory.mktemp("static")))
-
-
-@pytest.fixture(scope="module", params=list(RETRIEVERS))
-def ranking(request):
-    """The settings of each retriever, with an encoder where it needs one."""
-    needed = {"encoder": request.getfixturevalue("encoder")} if request.param in _WITH_A_MODEL else {}
-    return {"retriever": request.param, **needed}
 
 
 @st.composite
 def _inputs(draw):
     """Documents of several users, interleaved, and queries of them and of somebody unknown."""
     histories = {user: draw(documents(user, max_size=5)) for user in _USERS}
-    turns = draw(st.permutations([user for user, own in histories.items() for _ in own]))
-    left = {user: iter(own) for user, own in histories.items()}
     asked = [draw(queries(histories.get(user, []), user)) for user in [*_USERS, "nobody", "u"]]
-    return [next(left[user]) for user in turns], asked
+    return draw(interleaved(histories)), asked
 
 
 @settings(max_examples=8)

@@ -42,6 +42,14 @@ def documents(draw: st.DrawFn, user_id: str = "u", max_size: int = 8) -> list[Do
 
 
 @st.composite
+def interleaved(draw: st.DrawFn, histories: dict[str, list[Document]]) -> list[Document]:
+    """All documents of some users, the users interleaved, each user's in order."""
+    turns = draw(st.permutations([user for user, own in histories.items() for _ in own]))
+    left = {user: iter(own) for user, own in histories.items()}
+    return [next(left[user]) for user in turns]
+
+
+@st.composite
 def queries(draw: st.DrawFn, own: list[Document], user_id: str = "u") -> Query:
     """A query of that user; often made from one of the documents, or with a text of theirs."""
     source = draw(st.sampled_from(own)) if own and draw(st.booleans()) else None

@@ -85,7 +85,7 @@ def test_where_nothing_can_be_written_vectors_are_made_and_not_kept(path, encode
     expected = _found(path, retriever="dense", encoder=encoder)
     with Store(path, create=True) as store:
         store.rebuild()
-    monkeypatch.setattr("prlm_cli.core.store._is_writable", lambda path: False)
+    monkeypatch.setattr("prlm_cli.core.store.is_writable", lambda path: False)
 
     assert _found(path, retriever="dense", encoder=encoder) == expected
 

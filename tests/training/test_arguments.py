@@ -4,7 +4,7 @@ import os
 
 from transformers import TrainingArguments
 
-from prlm_cli.models.loading import quiet_libraries
+from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.training.arguments import common_arguments
 
 

@@ -15,7 +15,7 @@ from trl import GRPOTrainer
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.settings import PolicySettings
 from prlm_cli.models.adapters import save_adapter
-from prlm_cli.models.loading import quiet_libraries
+from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.training import grpo
 from prlm_cli.training.callbacks import Diverged
 from prlm_cli.training.grpo import PolicyTrainer, Rollout, query_order, train_grpo

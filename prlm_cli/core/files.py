@@ -1,0 +1,40 @@
+"""Files that are there as a whole or not at all, and that only their owner may read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from prlm_cli.core.errors import StorageError
+
+
+def replace_file(path: Path, content: Iterable[bytes]) -> None:
+    """Replaces a file's bytes in one atomic step; where the content ends in an error, the file stays as it was.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    import tempfile
+
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}", hint="check the folder and its permissions") from error
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.writelines(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}", hint="free some space or check the permissions") from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()
+
+
+def private(name: str, flags: int) -> int:
+    """An opener of files that only their owner may read."""
+    return os.open(name, flags, 0o600)
