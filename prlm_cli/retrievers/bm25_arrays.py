@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,15 +25,11 @@ _FEW = 256  # documents that are sorted sooner than cut
 
 
 class _Matches(NamedTuple):
-    """Every pair of a document and a term of the query that it holds; the terms of a document ascend."""
+    """Every pair of a document and a term that it holds; of equal ones of the two side by side, the first."""
 
-    documents: NDArray[np.int64]  # positions in the history
-    terms: NDArray[Any]  # places in the sorted terms of the query; of postings their hashes
+    documents: NDArray[np.int64]
+    terms: NDArray[Any]
     counts: NDArray[np.int64]
-
-    def where(self, keep: NDArray[np.bool_]) -> _Matches:
-        """The matches that are to be kept."""
-        return _Matches(*(column[keep] for column in self))
 
 
 def candidates(wanted: Counter[int], history: History, seen: Eligible, k: int) -> list[tuple[float, int]]:
@@ -44,6 +41,8 @@ def candidates(wanted: Counter[int], history: History, seen: Eligible, k: int) -
         seen: Those that count.
         k: How many are wanted, at least 1.
     """
+    if not len(seen):
+        return []
     arrays = history.derived.get("bm25")
     if arrays is None:
         arrays = history.derived["bm25"] = _Arrays(history)
@@ -67,36 +66,57 @@ class _Arrays:
 
     def scores(self, wanted: Counter[int], seen: Eligible) -> NDArray[np.float64]:
         """The score of each document of the span, (N,); of hidden ones -inf."""
-        ordered = sorted(wanted)
-        matches = self._find(np.array(ordered, dtype="<u8"), seen.span)
-        first, n = seen.span.start, len(seen.span)
-        hidden = list(seen.hidden)
-        if hidden:
-            shown = np.ones(n, dtype=np.bool_)
-            shown[[position - first for position in hidden]] = False
-            matches = matches.where(shown[matches.documents - first])
-        scores: NDArray[Any] = np.zeros(n)
-        if len(matches.terms):
-            total = int(self._starts[seen.span.stop] - self._starts[first])
-            if hidden:
-                total -= int(self._lengths[hidden].sum())
-            weights = _weights(wanted, ordered, matches.terms, len(seen))
-            norms = length_norm(self._lengths[matches.documents], total / len(seen))
-            parts = weights[matches.terms] * matches.counts / (matches.counts + norms)
-            scores = np.bincount(matches.documents - first, parts, n)
-        if hidden:
+        span = slice(seen.span.start, seen.span.stop)
+        shown = np.ones(len(seen.span), dtype=np.bool_)
+        shown[[position - span.start for position in seen.hidden]] = False
+        average = self._lengths[span][shown].sum() / len(seen)
+        norms = length_norm(self._lengths[span], average)
+        found = self._scores_of_long if self._has_postings() else self._scores_of_short
+        scores = found(wanted, seen, norms, shown)
+        if seen.hidden:
             scores[~shown] = -np.inf
         return scores
 
-    def _find(self, terms: NDArray[np.uint64], span: range) -> _Matches:
-        if self._scans < _SCANS or len(self._lengths) < _LONG:
+    def _has_postings(self) -> bool:
+        if self._postings is None and len(self._lengths) >= _LONG:
             self._scans += 1
-            return self._scan(terms, span)
-        if self._postings is None:
-            self._postings = _Postings(self._hashes, self._lengths)
-        return self._postings.find(terms, span)
+            if self._scans > _SCANS:
+                self._postings = _Postings(self._hashes, self._lengths)
+        return self._postings is not None
+
+    def _scores_of_long(
+        self, wanted: Counter[int], seen: Eligible, norms: NDArray[np.float64], shown: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        assert self._postings is not None
+        scores = np.zeros(len(shown))
+        # A term at a time: each goes through the cache of the processor once, and no list of all matches is made.
+        for term in sorted(wanted):
+            documents, counts = self._postings.find(term, seen.span)
+            if seen.hidden:
+                keep = shown[documents]
+                documents, counts = documents[keep], counts[keep]
+            if len(documents):
+                weight = wanted[term] * idf(len(seen), len(documents))
+                scores[documents] += weight * counts / (counts + norms[documents])
+        return scores
+
+    def _scores_of_short(
+        self, wanted: Counter[int], seen: Eligible, norms: NDArray[np.float64], shown: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        ordered = sorted(wanted)
+        matches = self._scan(np.array(ordered, dtype="<u8"), seen.span)
+        if seen.hidden:
+            keep = shown[matches.documents]
+            matches = _Matches(*(column[keep] for column in matches))
+        if not len(matches.terms):
+            return np.zeros(len(shown))
+        weights = _weights(wanted, ordered, matches.terms, len(seen))
+        parts = weights[matches.terms] * matches.counts / (matches.counts + norms[matches.documents])
+        scores: NDArray[Any] = np.bincount(matches.documents, parts, len(shown))
+        return scores
 
     def _scan(self, terms: NDArray[np.uint64], span: range) -> _Matches:
+        """The matches in a stretch: documents by their place in it, terms by theirs among those given."""
         begin = self._starts[span.start]
         hashes = self._hashes[begin : self._starts[span.stop]]
         is_near = np.zeros(_LOW_BITS, dtype=np.bool_)
@@ -105,7 +125,7 @@ class _Arrays:
         places = terms.searchsorted(hashes[near])
         places[places == len(terms)] = 0
         hits = (terms[places] == hashes[near]).nonzero()[0] if len(near) else near
-        documents = self._starts.searchsorted(near[hits] + begin, side="right") - 1
+        documents = self._starts.searchsorted(near[hits] + begin, side="right") - 1 - span.start
         return _runs(documents, places[hits])
 
 
@@ -115,17 +135,16 @@ class _Postings:
     def __init__(self, hashes: NDArray[np.uint64], lengths: NDArray[np.int64]) -> None:
         order = np.argsort(hashes, kind="stable")
         documents = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)[order]
-        self._documents, self._hashes, self._counts = _runs(documents, hashes[order])
+        self._documents, matched, self._counts = _runs(documents, hashes[order])
+        terms, starts = np.unique(matched, return_index=True)
+        self._bounds = dict(zip(terms.tolist(), pairwise([*starts.tolist(), len(matched)]), strict=True))
 
-    def find(self, terms: NDArray[np.uint64], span: range) -> _Matches:
-        """The matches of the terms in a stretch of the history."""
-        begin = np.searchsorted(self._hashes, terms)
-        lengths = np.searchsorted(self._hashes, terms, side="right") - begin
-        places = np.repeat(np.arange(len(terms)), lengths)
-        within = np.arange(len(places)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        rows = np.repeat(begin, lengths) + within
-        matches = _Matches(self._documents[rows], places, self._counts[rows])
-        return matches.where((matches.documents >= span.start) & (matches.documents < span.stop))
+    def find(self, term: int, span: range) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The documents of a stretch of the history that hold the term, by their place in it, and how often each."""
+        begin, end = self._bounds.get(term, (0, 0))
+        documents = self._documents[begin:end]
+        first, last = documents.searchsorted((span.start, span.stop)).tolist()
+        return documents[first:last] - span.start, self._counts[begin + first : begin + last]
 
 
 def _runs(documents: NDArray[Any], terms: NDArray[Any]) -> _Matches:
