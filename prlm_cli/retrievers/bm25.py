@@ -18,6 +18,7 @@ from prlm_cli.retrievers.eligible import Eligible
 from prlm_cli.retrievers.okapi import idf, length_norm
 
 _LOOPED_TERMS = 1_000_000  # reading so many one by one takes as long as importing numpy
+_FEW_TERMS = 1000  # of a history: read one by one before arrays are made of them
 
 
 class BM25:
@@ -37,6 +38,8 @@ class BM25:
         return best(zip(scores(wanted, history, seen), seen, strict=True), history, k)
 
     def _is_worth_arrays(self, history: History) -> bool:
+        if history.size <= _FEW_TERMS:
+            return False
         if "numpy" in sys.modules:
             return True
         self._looped_terms += history.size

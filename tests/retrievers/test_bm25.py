@@ -112,6 +112,7 @@ def test_it_cannot_be_seen_which_of_the_two_ran(own, text, k):
     found = []
     for looped_terms in (0, 10**9):
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bm25, "_FEW_TERMS", -1)
             patch.setattr(bm25, "_LOOPED_TERMS", looped_terms)
             patch.setattr(bm25, "sys", type("NoModules", (), {"modules": {}}))
             found.append(_ranked(text, own, k))
