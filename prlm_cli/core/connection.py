@@ -11,7 +11,7 @@ from typing import Self
 
 from prlm_cli.core.errors import StorageError
 
-_DAMAGED = "index the data into a new workspace"
+_DAMAGED = "try `prlm index --rebuild`; if that fails too, index the data into a new workspace"
 _LOCK_TIMEOUT = 10.0  # seconds to wait for another connection
 
 

@@ -8,6 +8,7 @@ Msgspec checks the values: an integer will do for a number, and nothing else is 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 from functools import cache
 from math import isfinite
 from types import NoneType
@@ -105,6 +106,8 @@ def _checked(kind: Any, value: Any, key: str) -> Any:
         return plain.of(value, key)
     if get_origin(plain) is dict and isinstance(value, Mapping):
         return {name: _checked(get_args(plain)[1], item, _join(key, name)) for name, item in value.items()}
+    if isinstance(value, date):  # TOML has dates of its own, where they are not quoted
+        value = value.isoformat()
     try:
         found = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

@@ -41,6 +41,7 @@ def retrieve(
 
     Raises:
         DataError: If a query's date is not a date.
+        StorageError: If the index is rebuilt in another language meanwhile.
         MissingError: If Ray is asked for and there is none.
     """
     with Search(store, settings, seed=seed) as search:  # what is wrong with the settings is known before Ray starts
@@ -51,6 +52,7 @@ def retrieve(
         else:
             for batch in windows(queries, window):
                 with store.snapshot():
+                    search.check()
                     yield from answers(search, batch)
         search.report(reporter or Silent())
 

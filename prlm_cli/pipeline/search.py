@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from prlm_cli.core import terms
-from prlm_cli.core.errors import SettingsError
+from prlm_cli.core.errors import SettingsError, StorageError
 from prlm_cli.core.history import History
 from prlm_cli.core.records import Document, ProfileDocument, Query, shown
 from prlm_cli.core.reporting import Reporter
@@ -48,6 +48,7 @@ class Search:
     def __init__(self, store: Store, settings: RetrievalSettings, *, seed: int) -> None:
         self.store = store
         self.settings = settings
+        self._language = store.language
         self._retriever = RETRIEVERS[settings.retriever](store, settings, seed=seed)
         self._where = [_condition(text) for text in settings.where]
         self._shared = _shared_corpus(store) if settings.corpus == "shared" else None
@@ -60,6 +61,15 @@ class Search:
     def __exit__(self, *_: object) -> None:
         if self._shared is not None:
             self._shared.close()
+
+    def check(self) -> None:
+        """Makes sure that the index is in the language that queries are read in: it may be rebuilt at any time.
+
+        Raises:
+            StorageError: If it is in another one by now.
+        """
+        if self.store.language != self._language:
+            raise StorageError("the index was rebuilt in another language meanwhile", hint="start again")
 
     def rank(self, query: Query, history: History) -> list[Hit]:
         """The k documents that the query gets, best first."""

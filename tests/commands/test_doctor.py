@@ -247,7 +247,10 @@ def test_a_damaged_index_fails(workspace):
 
     check = only(module._index(Workspace(workspace)))
 
-    assert (check.status, check.fix) == ("fail", "index the data into a new workspace")
+    assert (check.status, check.fix) == (
+        "fail",
+        "try `prlm index --rebuild`; if that fails too, index the data into a new workspace",
+    )
 
 
 def test_the_workspace_must_be_a_folder_of_ones_own(tmp_path, monkeypatch):

@@ -43,8 +43,12 @@ def test_a_value_of_another_type_is_a_damaged_row(path, column, value):
         store.add_documents([Document(user_id="u", doc_id="d", text="parsing trees", date="2024")])
     _change(path, (f"UPDATE term SET {column} = ?", (value,)))
 
-    with Store(path) as store, pytest.raises(StorageError, match="damaged rows; index the data into a new workspace"):
+    with Store(path) as store, pytest.raises(StorageError, match="damaged rows; try `prlm index --rebuild`"):
         store.history("u")
+    with Store(path, create=True) as store:
+        store.rebuild()
+
+        assert len(store.history("u")) == 1
 
 
 @pytest.mark.parametrize("column", ["n", "documents"])

@@ -257,3 +257,12 @@ def test_describe_finds_the_field_behind_a_key():
     assert describe("seed").default == 0
     with pytest.raises(KeyError):
         describe("retrieval.q")
+
+
+@pytest.mark.parametrize("written", ["2024-05-17", "'2024-05-17'", "2024-05-17T10:00:00"])
+def test_a_date_needs_no_quotes(tmp_path, written):
+    config = tmp_path / "config.toml"
+    config.write_text(f"[retrieval]\nas_of = {written}\n")
+
+    for resolved in (resolve(config_file=config), resolve(assignments=[f"retrieval.as_of={written}"])):
+        assert resolved.retrieval.as_of == written.strip("'")

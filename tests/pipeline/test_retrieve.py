@@ -297,3 +297,12 @@ def test_queries_may_come_from_the_store_that_answers_them(store):
 
     assert [result.query_id for result in found] == [f"q{n}" for n in range(5)]
     assert all(_ids(result) for result in found)
+
+
+def test_a_rebuild_in_another_language_ends_a_long_answer_with_a_word(store):
+    with Store(store.path) as reader:
+        results = retrieve(reader, [_query()] * 3, _settings(), window=1)
+        next(results)
+        store.rebuild("german")
+        with pytest.raises(StorageError, match="rebuilt in another language meanwhile; start again"):
+            next(results)
