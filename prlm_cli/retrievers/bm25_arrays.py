@@ -21,6 +21,7 @@ from prlm_cli.retrievers.okapi import idf, length_norm
 _LOW_BITS = 2**16
 _SCANS = 10  # queries before postings pay
 _LONG = 1000  # documents
+_KEPT = 2**23  # matches that are kept of earlier queries, 16 bytes each
 _FEW = 256  # documents that are sorted sooner than cut
 
 
@@ -63,6 +64,10 @@ class _Arrays:
         np.cumsum(self._lengths, out=self._starts[1:])
         self._postings: _Postings | None = None
         self._scans = 0
+        self._seen: Eligible | None = None
+        self._kept = 0
+        self._parts: dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
+        """Of a term and its count in a query: documents and what it adds to their scores, while the same are seen."""
 
     def scores(self, wanted: Counter[int], seen: Eligible) -> NDArray[np.float64]:
         """The score of each document of the span, (N,); of hidden ones -inf."""
@@ -87,18 +92,31 @@ class _Arrays:
     def _scores_of_long(
         self, wanted: Counter[int], seen: Eligible, norms: NDArray[np.float64], shown: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
-        assert self._postings is not None
+        if seen != self._seen or self._kept > _KEPT:
+            self._seen, self._parts, self._kept = seen, {}, 0
         scores = np.zeros(len(shown))
         # A term at a time: each goes through the cache of the processor once, and no list of all matches is made.
         for term in sorted(wanted):
-            documents, counts = self._postings.find(term, seen.span)
-            if seen.hidden:
-                keep = shown[documents]
-                documents, counts = documents[keep], counts[keep]
-            if len(documents):
-                weight = wanted[term] * idf(len(seen), len(documents))
-                scores[documents] += weight * counts / (counts + norms[documents])
+            key = term, wanted[term]
+            if key not in self._parts:
+                self._parts[key] = self._part(term, wanted[term], seen, norms, shown)
+                self._kept += len(self._parts[key][0])
+            documents, part = self._parts[key]
+            scores[documents] += part
         return scores
+
+    def _part(
+        self, term: int, count: int, seen: Eligible, norms: NDArray[np.float64], shown: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The documents seen that hold a term, by their place in the span, and what it adds to their scores."""
+        assert self._postings is not None
+        documents, counts = self._postings.find(term, seen.span)
+        if seen.hidden:
+            keep = shown[documents]
+            documents, counts = documents[keep], counts[keep]
+        if not len(documents):
+            return documents, np.zeros(0)
+        return documents, count * idf(len(seen), len(documents)) * counts / (counts + norms[documents])
 
     def _scores_of_short(
         self, wanted: Counter[int], seen: Eligible, norms: NDArray[np.float64], shown: NDArray[np.bool_]
@@ -144,7 +162,8 @@ class _Postings:
         begin, end = self._bounds.get(term, (0, 0))
         documents = self._documents[begin:end]
         first, last = documents.searchsorted((span.start, span.stop)).tolist()
-        return documents[first:last] - span.start, self._counts[begin + first : begin + last]
+        places = documents[first:last] - span.start if span.start else documents[first:last]
+        return places, self._counts[begin + first : begin + last]
 
 
 def _runs(documents: NDArray[Any], terms: NDArray[Any]) -> _Matches:

@@ -100,7 +100,10 @@ def test_arrays_give_the_same_to_the_bit_before_and_after_postings_are_made(data
             patch.setattr(bm25_arrays, "_SCANS", 0)
             patch.setattr(bm25_arrays, "_LONG", 0)
         found = {n: score for score, n in bm25_arrays.candidates(wanted, past, seen, k)}
+        bm25_arrays.candidates(wanted, past, Eligible(range(len(own)), frozenset()), k)
+        again = {n: score for _ in range(2) for score, n in bm25_arrays.candidates(wanted, past, seen, k)}
 
+    assert again == found
     assert all(expected[position] == score for position, score in found.items())
     assert sorted(found.values(), reverse=True)[:k] == sorted(expected.values(), reverse=True)[:k]
     assert (past.derived["bm25"]._postings is not None) == with_postings
