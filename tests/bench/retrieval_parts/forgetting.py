@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from statistics import median
@@ -26,6 +27,7 @@ def measure_forget(bench: Bench, figures: Figures) -> None:
     for _ in range(_ROUNDS):
         copy = bench.folder / "forgetting"
         shutil.copytree(indexed.workspace.folder, copy)
+        _write_back(copy)
         assert files_with(copy, user_id)
         taken.append(forget(Workspace(copy), user_id=user_id))
         traces += len(files_with(copy, user_id))
@@ -35,6 +37,14 @@ def measure_forget(bench: Bench, figures: Figures) -> None:
     figures.add("forget_compact_seconds_3000", median(one.compact_seconds for one in taken), "s")
     figures.add("forget_scan_seconds_3000", median(one.scan_seconds for one in taken), "s")
     figures.add("forget_files_with_traces", traces, "files")
+
+
+def _write_back(folder: Path) -> None:
+    """Waits until the copy is on the disk: else the deletion's own wait for the disk would be for the copy, too."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
 
 
 def files_with(folder: Path, text: str) -> list[Path]:
