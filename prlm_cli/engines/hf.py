@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from prlm_cli.engines import Completion
+from prlm_cli.models.prefill import prefill_once
 from prlm_cli.models.quiet import quiet_libraries
 
 
@@ -69,6 +70,7 @@ class HfEngine:
             output = self._model.generate(
                 input_ids=input_ids,
                 attention_mask=mask,
+                **prefill_once(self._model, input_ids, mask),
                 do_sample=False,  # sampling is argmax of noisy scores, so that it does not depend on the batch
                 logits_processor=sampling,
                 max_new_tokens=self._max_new_tokens,

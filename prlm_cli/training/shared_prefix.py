@@ -17,11 +17,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-import transformers
-from packaging.version import Version
 
-# Renamed in transformers 5.24.
-_CACHE_ARGUMENT = "cache" if Version(transformers.__version__) >= Version("5.24") else "past_key_values"
+from prlm_cli.models.prefill import backbone, prefill
 
 
 class Scored(NamedTuple):
@@ -66,7 +63,7 @@ def score_group(
         tokens += [prompt[-1], *completion[:-1]]
         positions += range(prefix, prefix + len(completion))
         segments += [number] * len(completion)
-    hidden = _backbone(
+    hidden = backbone(
         model
     )(
         input_ids=torch.tensor([tokens], device=device),  # (1, L), L = P - 1 + sum of completion lengths
@@ -104,26 +101,15 @@ def rollouts(
     mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]
     input_ids = torch.tensor(rows, device=model.device)  # (N, P)
     attention_mask = torch.tensor(mask, device=model.device)
-    # The last token stays out of the cache: `generate` needs one to start from.
-    positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, :-1]
-    cache = _backbone(model)(
-        input_ids=input_ids[:, :-1], attention_mask=attention_mask[:, :-1], position_ids=positions, use_cache=True
-    ).past_key_values
-    cache.batch_repeat_interleave(group_size)
+    copies = torch.arange(len(rows), device=model.device).repeat_interleave(group_size)
     output = model.generate(
-        input_ids=input_ids.repeat_interleave(group_size, dim=0),
-        attention_mask=attention_mask.repeat_interleave(group_size, dim=0),
-        **{_CACHE_ARGUMENT: cache},
+        input_ids=input_ids[copies],
+        attention_mask=attention_mask[copies],
+        **prefill(model, input_ids, attention_mask, copies),
         generation_config=generation_config,
     )
     completion_ids: torch.Tensor = output[:, longest:]  # (N*G, C)
     return completion_ids
-
-
-def _backbone(model: Any) -> Any:
-    """The layers below the head; an adapter lives inside them."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return causal.base_model
 
 
 def _mask(model: Any, segments: torch.Tensor) -> torch.Tensor:
