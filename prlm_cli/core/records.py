@@ -104,6 +104,8 @@ class PreferencePair(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=Tr
     rejected: str
     swapped_user_id: str | None = None
     swapped_profile: list[ProfileDocument] = []
+    target: str | None = None
+    margin: float = 0.0
 
 
 Record = TypeVar("Record", bound=msgspec.Struct)
