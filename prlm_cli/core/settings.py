@@ -133,6 +133,11 @@ class RewardSettings(Section, kw_only=True, frozen=True):
         float, Meta(ge=0, lt=1), "Share of the training pairs, drawn at random, kept to validate as the paper does."
     ] = 0.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.micro_batch and self.batch_size % self.micro_batch:
+            raise WrongSetting("micro_batch", f"a divisor of the {self.batch_size} queries of a step")
+
 
 class WarmStartSettings(Section, kw_only=True, frozen=True):
     """The short supervised run before GRPO."""
