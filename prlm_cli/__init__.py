@@ -22,6 +22,7 @@ _PUBLIC = {
     "evaluate": "prlm_cli.pipeline.evaluate",
     "retrieval_quality": "prlm_cli.pipeline.retrieval_quality",
     "compare": "prlm_cli.pipeline.compare",
+    "score": "prlm_cli.pipeline.score",
     "show": "prlm_cli.pipeline.show",
     "forget": "prlm_cli.pipeline.forget",
 }

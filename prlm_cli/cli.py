@@ -30,6 +30,7 @@ COMMANDS = {
     "generate": "Write personalised answers with their reasoning.",
     "eval": "Score generations: the mean of each metric, with its 95 % interval over users.",
     "compare": "Test two generation files against each other, paired by query.",
+    "score": "Give each generation the reward model's score.",
     "show": "Show what the index holds: counts, users, one user's history.",
     "forget": "Remove every trace of a user, or of one document.",
     "runs": "List, show and remove the runs of a workspace.",

@@ -105,12 +105,38 @@ class PairsSettings(Section, kw_only=True, frozen=True):
 class RewardSettings(Section, kw_only=True, frozen=True):
     """The personalisation reward model."""
 
+    model: Annotated[str | None, "Encoder or causal model that scores; default: the policy's base model."] = None
     profile: Annotated[bool, "Show the profile to the reward model; the paper's does not see it."] = True
-    steps: Annotated[Count, "Optimiser steps."] = 16
-    batch_size: Annotated[Count, "Pairs a step."] = 4
-    learning_rate: Annotated[Positive, "Peak learning rate."] = 2e-4
-    max_tokens: Annotated[int, Meta(ge=64), "Longest input: profile, query and answer."] = 320
+    twin: Annotated[bool, "Train the same model blind to the profile beside it, to compare with."] = True
+    steps: Annotated[Count | None, "Optimiser steps; default: what reward.epochs takes."] = None
+    epochs: Annotated[Positive, "Passes over the training queries, where reward.steps is not set."] = 1.5
+    batch_size: Annotated[Count, "Queries a step; each brings all of its pairs."] = 4
+    micro_batch: Annotated[Count | None, "Queries a forward pass; default: a whole step."] = None
+    learning_rate: Annotated[Positive | None, "Peak learning rate; default: 2e-4, for an encoder 5e-5."] = None
+    schedule: Annotated[Literal["cosine", "linear"], "How the learning rate falls."] = "cosine"
+    warmup: Annotated[Share, "Share of the steps in which the learning rate rises."] = 0.1
+    kind_weights: Annotated[dict[str, NotNegative], "Weight of each kind of pair; 1 where none is named."] = field(
+        default_factory=dict
+    )
+    user_weights: Annotated[
+        Literal["equal-pairs", "equal-users"], "Whether each pair weighs the same, or each user."
+    ] = "equal-pairs"
+    margin: Annotated[NotNegative, "By how much the chosen answer is to score above the rejected one."] = 0.0
+    interaction: Annotated[NotNegative, "Weight of the interaction of profile and answer in the loss."] = 1.0
+    max_tokens: Annotated[int, Meta(ge=64), "Longest input, the answer aside: profile and query."] = 320
+    max_answer_tokens: Annotated[int, Meta(ge=8), "Longest answer; what goes beyond is cut off."] = 128
     heldout_share: Annotated[float, Meta(gt=0, lt=1), "Share of users, by a hash of the id, kept for the test."] = 0.2
+    heldout_queries: Annotated[
+        float, Meta(ge=0, lt=1), "Share of the other users' queries, by a hash of the id, kept for the test."
+    ] = 0.1
+    validation_share: Annotated[
+        float, Meta(ge=0, lt=1), "Share of the training pairs, drawn at random, kept to validate as the paper does."
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.micro_batch and self.batch_size % self.micro_batch:
+            raise WrongSetting("micro_batch", f"a divisor of the {self.batch_size} queries of a step")
 
 
 class WarmStartSettings(Section, kw_only=True, frozen=True):
@@ -184,8 +210,8 @@ class Config(Section, kw_only=True, frozen=True):
 
 
 # Constants of PrLM's released training code (method reference 1.1-1.4): LoRA r16/alpha 16, G 4, T 0.7, lr 1e-6, 2,500
-# steps of one prompt, completions of 768 tokens, k 2, the library's old defaults beta 0.04 and epsilon 0.2, a reward
-# model blind to the profile with 3 epochs at 5e-5 on pairs of the untuned model.
+# steps of one prompt, completions of 768 tokens, k 2, the library's old defaults beta 0.04 and epsilon 0.2, as reward
+# model a BERT blind to the profile with 3 epochs at 5e-5 on pairs of the untuned model, a tenth of them to validate.
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {
@@ -194,7 +220,18 @@ PRESETS: dict[str, dict[str, Any]] = {
         "prompt": {"layout": "document", "max_tokens": 512},
         "generation": {"max_new_tokens": 768},
         "pairs": {"policy": "none", "swapped": False, "max_queries": 5000},
-        "reward": {"profile": False, "batch_size": 64, "learning_rate": 5e-5, "steps": 240},
+        "reward": {
+            "model": "bert-base-uncased",
+            "profile": False,
+            "epochs": 3,
+            "batch_size": 64,
+            "learning_rate": 5e-5,
+            "schedule": "linear",
+            "warmup": 0,
+            "interaction": 0,
+            "max_tokens": 512,
+            "validation_share": 0.1,
+        },
         "warm_start": {"kind": "none"},
         "policy": {
             "steps": 2500,

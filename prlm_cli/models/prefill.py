@@ -8,15 +8,11 @@ import torch
 import transformers
 from packaging.version import Version
 
+from prlm_cli.models.packing import backbone
+
 # Renamed in transformers 5.24.
 _CACHE_ARGUMENT = "cache" if Version(transformers.__version__) >= Version("5.24") else "past_key_values"
 _ATTENTION = {"full_attention", "sliding_attention"}  # what other layers keep is not a row of keys and values
-
-
-def backbone(model: Any) -> Any:
-    """The layers below the head; an adapter lives inside them."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return causal.base_model
 
 
 def prefill(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, copies: torch.Tensor) -> dict[str, Any]:

@@ -106,6 +106,8 @@ def test_an_assignment_is_toml_and_a_bare_word_is_a_string(assignment, value):
         ("policy.steps=true", "--set policy.steps: expected an integer"),
         ("policy.beta='0.1'", "--set policy.beta: expected a number of at least 0"),
         ("retrieval.k=-1", "--set retrieval.k: expected an integer of at least 0"),
+        ("reward.micro_batch=3", "--set reward.micro_batch: expected a divisor of the 4 queries of a step"),
+        ('reward.kind_weights={"own>swapped"=-1}', "--set reward.kind_weights.own>swapped: expected a number of at"),
     ],
 )
 def test_a_wrong_assignment_is_named_with_a_suggestion(assignment, message):
