@@ -67,4 +67,4 @@ def train_reward(
         ["held-out accuracy", "share", "95 % interval", "pairs", "users"],
         [[n, f"{a['mean']:.3f}", f"[{a['low']:.3f}, {a['high']:.3f}]", a["n"], a["users"]] for n, a in rows],
     )
-    ui.note(f"reward model {trained.name}: gate {metrics['gate']}")
+    ui.note(f"reward model {trained.name}: {metrics['verdict']}")

@@ -139,6 +139,14 @@ class RewardSettings(Section, kw_only=True, frozen=True):
             raise WrongSetting("micro_batch", f"a divisor of the {self.batch_size} queries of a step")
 
 
+class DiagnosticsSettings(Section, kw_only=True, frozen=True):
+    """The diagnostics of a reward model, in `eval --reward-model`; `train-reward` draws no completions."""
+
+    samples: Annotated[Natural, "Completions drawn for each held-out query, for best-of-n; 0 draws none."] = 8
+    queries: Annotated[Count, "How many queries of each part completions are drawn for."] = 32
+    temperature: Annotated[Positive, "Sampling temperature of the draws."] = 0.7
+
+
 class WarmStartSettings(Section, kw_only=True, frozen=True):
     """The short supervised run before GRPO."""
 
@@ -204,6 +212,7 @@ class Config(Section, kw_only=True, frozen=True):
     generation: GenerationSettings = GenerationSettings()
     pairs: PairsSettings = PairsSettings()
     reward: RewardSettings = RewardSettings()
+    diagnostics: DiagnosticsSettings = DiagnosticsSettings()
     warm_start: WarmStartSettings = WarmStartSettings()
     policy: PolicySettings = PolicySettings()
     eval: EvalSettings = EvalSettings()

@@ -103,6 +103,11 @@ def load_reward_model(run: Run, reporter: Reporter, *, blind: bool = False, base
     )
 
 
+def load_twin(run: Run, reporter: Reporter) -> RewardModel | None:
+    """The blind twin of a finished run; None where it has none."""
+    return load_reward_model(run, reporter, blind=True) if twin_of(run).adapter.is_dir() else None
+
+
 def twin_of(run: Run) -> Run:
     """Where the blind twin of a run is kept: a run within it, without a state of its own."""
     return Run(run.folder / "blind")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError
@@ -13,22 +12,24 @@ from prlm_cli.core.records import PreferencePair, Query, Retrieved
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config
 from prlm_cli.core.store import Store
-from prlm_cli.core.workspace import Run, Workspace
-from prlm_cli.metrics.intervals import share_interval
-from prlm_cli.models.reward_model import RewardModel
+from prlm_cli.core.workspace import Run, Workspace, write_text
 from prlm_cli.models.scorer import Item, Scorer
 from prlm_cli.pipeline.held_out import Split, split_pairs
 from prlm_cli.pipeline.layouts import resolve_prompt
+from prlm_cli.pipeline.pair_scores import Part
 from prlm_cli.pipeline.pairs import build_pairs
 from prlm_cli.pipeline.policies import Policy, load_policy, with_prompt
-from prlm_cli.pipeline.reward_models import load_reward_model, new_reward_model, twin_of
+from prlm_cli.pipeline.reward_models import load_reward_model, load_twin, new_reward_model, twin_of
+from prlm_cli.pipeline.reward_quality import reward_quality
+from prlm_cli.pipeline.reward_report import html_report
 from prlm_cli.pipeline.runs import claim_run
 from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_hashes
 from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
 
 __all__ = ["load_reward_model", "train_reward"]
 
-_PAIRS = "pairs.jsonl"
+PAIRS = "pairs.jsonl"
+_REPORT = "report.html"
 _VALIDATION_SEED = 42  # of PrLM's released code
 
 
@@ -65,6 +66,8 @@ def train_reward(
         split_pairs(given, config.reward)  # what is wrong with them is known before anything is written
         run = _claim(workspace, resolve_prompt(workspace, [], config, reporter), given, name, resume, reporter)
         with workspace.write_lock(run.name):
+            if not (run.folder / PAIRS).exists():
+                jsonl.write(run.folder / PAIRS, given)  # for its diagnostics, to know whom it was trained on
             _train(run, given, config, reporter)
         return run
     with workspace.open_store() as store:
@@ -120,16 +123,17 @@ def _pairs(
     store: Store, workspace: Workspace, run: Run, training: list[Retrieved], config: Config, reporter: Reporter
 ) -> list[PreferencePair]:
     """The run's pairs: read back where an interrupted run had built them."""
-    path = run.folder / _PAIRS
+    path = run.folder / PAIRS
     if path.exists():
         return list(jsonl.read(path, PreferencePair))
-    policy = _pair_policy(workspace, training, config, reporter)
+    policy = pair_policy(workspace, training, config, reporter)
     pairs = build_pairs(store, training, policy, config, reporter)
     jsonl.write(path, pairs)
     return pairs
 
 
-def _pair_policy(workspace: Workspace, training: list[Retrieved], config: Config, reporter: Reporter) -> Policy:
+def pair_policy(workspace: Workspace, training: list[Retrieved], config: Config, reporter: Reporter) -> Policy:
+    """Who writes the answers of the pairs."""
     if config.pairs.policy not in ("warm-start", "none"):
         from prlm_cli.core.settings import resolve
 
@@ -156,7 +160,17 @@ def _train(run: Run, pairs: Sequence[PreferencePair], config: Config, reporter: 
         _train_one(twin, training, split, config, reporter, blind=True)
     # What is tested is what was saved; and the base models of the trainings are gone.
     model = load_reward_model(run, reporter)
-    metrics, _ = diagnose(model, split.heldout_users)
+    quality = reward_quality(
+        model,
+        users=Part(split.heldout_users),
+        queries=Part(split.heldout_queries),
+        blind=load_twin(run, reporter),
+        temperature=model.temperature,
+        resamples=config.eval.bootstrap,
+        seed=config.seed,
+    )
+    write_text(run.folder / _REPORT, html_report(run.name, quality))
+    metrics = quality.as_metrics()
     if validation:
         metrics["validation_accuracy"] = _mean_hit(_margins(model, validation))
     run.finish({"training_pairs": len(training), "steps": steps, **metrics})
@@ -180,7 +194,8 @@ def _train_one(
         log=run.append_log,
     )
     model.network.save(run.adapter)
-    save_temperature(run.adapter, fit_temperature(_margins(model, split.heldout_users)))
+    # On held-out queries where there are any: the calibration on the held-out users is then an honest one.
+    save_temperature(run.adapter, fit_temperature(_margins(model, split.heldout_queries or split.heldout_users)))
     return steps
 
 
@@ -200,36 +215,3 @@ def _margins(scorer: Scorer, pairs: Sequence[PreferencePair]) -> list[float]:
 
 def _mean_hit(margins: Sequence[float]) -> float:
     return sum(margin > 0 for margin in margins) / len(margins)
-
-
-def diagnose(model: RewardModel, pairs: Sequence[PreferencePair]) -> tuple[dict[str, Any], list[float]]:
-    """The accuracies on held-out pairs with their gate, and the margins.
-
-    The gate is open if the interaction `s(D,y) - s(D,y') - s(D',y) + s(D',y')` of own records D and answer y with the
-    swapped D' and y' is positive for more than half of the pairs, by its 95 % interval (method reference 3.1). What D
-    says of the topic and how good y is cancel in it; only their fit is left. A model that does not see the profile has
-    0 there. Where no pair is swapped there is nothing to test it on, and the gate stays closed.
-    """
-    swapped = [pair for pair in pairs if pair.kind == "swapped"]
-    own = [Item(pair.text, pair.profile, answer) for pair in pairs for answer in (pair.chosen, pair.rejected)]
-    others = [
-        Item(pair.text, pair.swapped_profile, answer) for pair in swapped for answer in (pair.chosen, pair.rejected)
-    ]
-    scores = model.scores([*own, *others])  # at once, so that equal inputs have equal scores
-    chosen, rejected = scores[: len(own) : 2], scores[1 : len(own) : 2]
-    there, other = scores[len(own) :: 2], scores[len(own) + 1 :: 2]
-    margins = [c - r for c, r in zip(chosen, rejected, strict=True)]
-    metrics: dict[str, Any] = {"heldout_users": len({pair.user_id for pair in pairs}), "accuracy": {}}
-    for kind in sorted({pair.kind for pair in pairs}):
-        of_kind = [(pair.user_id, margin) for pair, margin in zip(pairs, margins, strict=True) if pair.kind == kind]
-        metrics["accuracy"][kind] = _share_positive(of_kind)
-    crossed = [(pair, margin) for pair, margin in zip(pairs, margins, strict=True) if pair.kind == "swapped"]
-    deltas = [(pair.user_id, m - (t - o)) for (pair, m), t, o in zip(crossed, there, other, strict=True)]
-    metrics["interaction"] = _share_positive(deltas) if deltas else None
-    metrics["gate"] = "open" if deltas and metrics["interaction"]["low"] > 0.5 else "closed"
-    return metrics, margins
-
-
-def _share_positive(margins: Sequence[tuple[str, float]]) -> dict[str, Any]:
-    found = share_interval([margin > 0 for _, margin in margins], [user_id for user_id, _ in margins])
-    return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n, "users": found.users}

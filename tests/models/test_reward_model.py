@@ -7,15 +7,17 @@ from hypothesis import strategies as st
 
 from prlm_cli.core.errors import StorageError
 from prlm_cli.core.prompts import PromptBuilder
-from prlm_cli.core.records import PreferencePair, ProfileDocument
+from prlm_cli.core.records import ProfileDocument
 from prlm_cli.core.settings import ModelSettings
 from prlm_cli.models.causal_network import new_causal_network
 from prlm_cli.models.loading import load_base, load_tokenizer
 from prlm_cli.models.reward_model import RewardModel, fit_temperature, load_temperature, save_temperature
 from prlm_cli.models.scorer import Item
 from prlm_cli.models.tokenization import TokenizerCodec
-from prlm_cli.pipeline.train_reward import diagnose
+from prlm_cli.pipeline.pair_scores import Part
+from prlm_cli.pipeline.reward_quality import reward_quality
 from prlm_cli.tasks import TASKS
+from tests.pipeline.scorers import pairs_of
 
 
 def _profile(*titles):
@@ -77,70 +79,17 @@ def test_a_model_that_sees_no_profile_gives_equal_inputs_the_very_same_score(bli
     assert len(set(blind.scores([*items, *_ITEMS, *items])[:3])) == 1
 
 
-def _pairs(kinds=("swapped",)):
-    return [
-        PreferencePair(
-            query_id=f"q{n}",
-            user_id=f"u{n}",
-            kind=kind,
-            text="We parse.",
-            profile=_profile("Deep parsing"),
-            chosen=f"Parsing {'again ' * n}",
-            rejected=f"Listening {n}",
-            swapped_user_id="v" if kind == "swapped" else None,
-            swapped_profile=_profile("Speech") if kind == "swapped" else [],
-        )
-        for n in range(4)
-        for kind in kinds
-    ]
-
-
 def test_the_interaction_of_a_model_that_sees_no_profile_is_exactly_nothing_and_its_gate_closed(blind):
-    metrics, _ = diagnose(blind, _pairs(["swapped", "zero_shot"]))
+    quality = reward_quality(blind, users=Part(pairs_of(users=3)), queries=Part([]))
 
-    assert (metrics["interaction"]["mean"], metrics["gate"]) == (0, "closed")
+    assert (quality.users.model.max_abs_interaction, quality.gate) == (0, "closed")
 
 
 def test_a_model_that_sees_the_profile_has_an_interaction(reward_model):
-    metrics, _ = diagnose(reward_model, _pairs())
+    quality = reward_quality(reward_model, users=Part(pairs_of(users=3)), queries=Part([]))
 
-    assert metrics["interaction"]["n"] == 4
-    assert set(metrics["accuracy"]) == {"swapped"}
-
-
-class Table:
-    """A reward model whose scores stand in a function."""
-
-    def __init__(self, score):
-        self._score = score
-
-    def scores(self, items):
-        asked = [(profile[0].title == "Deep parsing", answer.startswith("Parsing")) for _, profile, answer in items]
-        return [self._score(own, chosen) for own, chosen in asked]
-
-
-@pytest.mark.parametrize(
-    ("score", "gate"),
-    [
-        (lambda own, chosen: float(own == chosen), "open"),
-        (lambda own, chosen: 2.0 * own + 3.0 * chosen, "closed"),
-        (lambda own, chosen: float(own != chosen), "closed"),
-    ],
-    ids=["fit of profile and answer", "good answers and good profiles only", "the wrong way round"],
-)
-def test_the_gate_opens_for_the_fit_of_profile_and_answer_alone(score, gate):
-    metrics, margins = diagnose(Table(score), _pairs())
-
-    assert metrics["gate"] == gate
-    assert margins == [score(True, True) - score(True, False)] * 4
-
-
-def test_without_swapped_pairs_the_gate_stays_closed():
-    table = Table(lambda own, chosen: float(chosen))
-
-    metrics, _ = diagnose(table, _pairs(["zero_shot"]))
-
-    assert (metrics["interaction"], metrics["gate"], list(metrics["accuracy"])) == (None, "closed", ["zero_shot"])
+    assert quality.users.model.interaction.overall.n == 12
+    assert quality.users.model.max_abs_interaction > 0
 
 
 def test_a_reward_is_the_sigmoid_of_the_tempered_score(reward_model, monkeypatch):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from html import unescape
 
 import pytest
 from msgspec import structs
@@ -8,10 +9,12 @@ from msgspec import structs
 from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError, StorageError
 from prlm_cli.core.records import PreferencePair
+from prlm_cli.core.settings import resolve
 from prlm_cli.core.workspace import Workspace
-from prlm_cli.models.reward_model import load_temperature
+from prlm_cli.models.reward_model import fit_temperature, load_temperature
 from prlm_cli.models.scorer import Item
 from prlm_cli.pipeline import train_reward as module
+from prlm_cli.pipeline.evaluate_reward import evaluate_reward
 from prlm_cli.pipeline.policies import load_policy
 from prlm_cli.pipeline.reward_models import Base, load_reward_model, twin_of
 from prlm_cli.pipeline.train_reward import train_reward
@@ -205,12 +208,48 @@ def test_the_users_of_the_test_are_not_trained_on(tiny_model, workspace, pairs, 
         return train(model, training, *rest, **options)
 
     monkeypatch.setattr(contrastive, "train_contrastive", keep)
-    monkeypatch.setattr(module, "diagnose", lambda model, test: (seen.update(test=test), ({}, []))[1])
 
-    train_reward(workspace, small(tiny_model), pairs=pairs)
+    run = train_reward(workspace, small(tiny_model), pairs=pairs)
 
     assert {pair.user_id for pair in seen["training"]} == {"cem"}
-    assert {pair.user_id for pair in seen["test"]} == {"ada", "ben"}
+    tested = run.metrics["diagnostics"]["users"]
+    assert (tested["pairs"], tested["users"], run.metrics["diagnostics"]["queries"]) == (4, 2, None)
+
+
+def test_the_run_keeps_its_verdict_its_pairs_and_a_page_about_it(tiny_model, workspace, pairs):
+    run = train_reward(workspace, small(tiny_model), pairs=pairs)
+
+    assert run.metrics["verdict"].endswith(f"gate {run.metrics['gate']}")
+    assert f"reward-1 {run.metrics['verdict']}." in unescape((run.folder / "report.html").read_text())
+    assert list(jsonl.read(run.folder / "pairs.jsonl", PreferencePair)) == pairs
+
+
+def test_the_blind_twin_is_judged_beside_the_model(tiny_model, workspace, pairs):
+    with_twin, without = (
+        train_reward(workspace, small(tiny_model, f"reward.twin={twin}"), pairs=pairs).metrics["diagnostics"]["users"]
+        for twin in ("true", "false")
+    )
+
+    assert with_twin["controls"]["blind twin"]["max_abs_interaction"] == 0
+    assert with_twin["model"]["max_abs_interaction"] > 0
+    assert "blind twin" not in without["controls"]
+
+
+def test_the_temperature_is_fitted_on_held_out_queries_where_there_are_any(tiny_model, workspace, pairs):
+    more = [structs.replace(pair, query_id=f"{pair.query_id}-{n}", text=f"{n}") for pair in pairs for n in range(5)]
+    worse = [structs.replace(p, chosen=p.rejected, rejected=p.chosen) if p.user_id == "cem" else p for p in more]
+
+    run = train_reward(workspace, small(tiny_model, "reward.heldout_queries=0.5", "reward.twin=false"), pairs=worse)
+
+    found = run.metrics["diagnostics"]
+    assert found["queries"]["pairs"] > 0
+    margins = [score.margin for score in _scores(workspace, run) if score.part == "queries"]
+    assert load_temperature(run.adapter) == found["temperature"] == fit_temperature(margins)
+
+
+def _scores(workspace, run):
+    config = resolve(base=resolve(config_file=run.folder / "config.toml"), assignments=["diagnostics.samples=0"])
+    return evaluate_reward(workspace, run, config).scores
 
 
 def test_one_user_is_too_few_and_that_is_known_before_anything_is_written(tiny_model, workspace, pairs, queries):
