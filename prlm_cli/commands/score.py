@@ -26,7 +26,7 @@ def score(
     """Give each generation the reward model's score.
 
     Each generation of INPUT is written with its reward, between 0 and 1: how well its answer fits the query and the
-    records that it holds. The reward is null where there is no answer. What was scored before is not scored again.
+    records that it holds. One without an answer gets no reward. What was scored before is not scored again.
 
     Example: prlm generate --split test | prlm score -
     Example: prlm score generations.jsonl --reward-model reward-1 -o scored.jsonl

@@ -25,9 +25,15 @@ class Base(NamedTuple):
     model: Any
 
 
-def model_name(config: Config) -> str:
-    """The model that scores: the policy's base where no other is named."""
-    return config.reward.model or config.model.name
+def find_reward_model(config: Config, reporter: Reporter) -> Path:
+    """The folder of the model that is to score: the policy's base where no other is named.
+
+    Raises:
+        MissingError: If it cannot be had.
+    """
+    from prlm_cli.models.loading import resolve_model
+
+    return resolve_model(config.reward.model or config.model.name, reporter)
 
 
 def new_reward_model(config: Config, reporter: Reporter, *, blind: bool = False) -> RewardModel:
@@ -44,9 +50,9 @@ def new_reward_model(config: Config, reporter: Reporter, *, blind: bool = False)
     """
     from prlm_cli.models.causal_network import new_causal_network
     from prlm_cli.models.encoder_network import load_encoder_network
-    from prlm_cli.models.loading import is_causal, load_base, resolve_model
+    from prlm_cli.models.loading import is_causal, load_base
 
-    folder = resolve_model(model_name(config), reporter)
+    folder = find_reward_model(config, reporter)
     sees_profile = config.reward.profile and not blind
     longest = config.reward.max_answer_tokens
     if not is_causal(folder):
@@ -76,7 +82,7 @@ def load_reward_model(run: Run, reporter: Reporter, *, blind: bool = False, base
     """
     from prlm_cli.models.causal_network import load_causal_network
     from prlm_cli.models.encoder_network import load_encoder_network
-    from prlm_cli.models.loading import is_causal, load_base, resolve_model
+    from prlm_cli.models.loading import is_causal, load_base
     from prlm_cli.models.reward_model import load_temperature
 
     config = resolve(config_file=run.folder / "config.toml")
@@ -88,7 +94,7 @@ def load_reward_model(run: Run, reporter: Reporter, *, blind: bool = False, base
         "sees_profile": config.reward.profile and not blind,
         "temperature": load_temperature(saved),
     }
-    folder = resolve_model(model_name(config), reporter)
+    folder = find_reward_model(config, reporter)
     longest = config.reward.max_answer_tokens
     if not is_causal(folder):
         return RewardModel(

@@ -15,7 +15,7 @@ from prlm_cli.core.settings import resolve
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.models.reward_model import RewardModel
 from prlm_cli.models.scorer import Item
-from prlm_cli.pipeline.reward_models import load_reward_model, model_name
+from prlm_cli.pipeline.reward_models import find_reward_model, load_reward_model
 from prlm_cli.pipeline.score_cache import ScoreCache
 
 _FIRST_WINDOW, _WINDOW = 32, 512  # generations read ahead; the first are few, so that results come soon
@@ -75,9 +75,9 @@ def _rewards(model: RewardModel, window: Sequence[Generation], cache: ScoreCache
 
 def _fingerprint(run: Run, reporter: Reporter) -> str:
     """Of what a score hangs on, the input aside: the run's weights and settings, and the files they sit on."""
-    from prlm_cli.models.loading import fingerprint_of, resolve_model
+    from prlm_cli.models.loading import fingerprint_of
 
-    base = resolve_model(model_name(resolve(config_file=run.folder / "config.toml")), reporter)
+    base = find_reward_model(resolve(config_file=run.folder / "config.toml"), reporter)
     # Reading gigabytes takes longer than most calls: for the base, sizes and times will do.
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(base.iterdir())]
     facts = [fingerprint_of(run.adapter), run.config, stats]

@@ -19,7 +19,7 @@ from prlm_cli.pipeline.layouts import resolve_prompt
 from prlm_cli.pipeline.pair_scores import Part
 from prlm_cli.pipeline.pairs import build_pairs
 from prlm_cli.pipeline.policies import Policy, load_policy, with_prompt
-from prlm_cli.pipeline.reward_models import load_reward_model, load_twin, new_reward_model, twin_of
+from prlm_cli.pipeline.reward_models import find_reward_model, load_reward_model, load_twin, new_reward_model, twin_of
 from prlm_cli.pipeline.reward_quality import reward_quality
 from prlm_cli.pipeline.reward_report import html_report
 from prlm_cli.pipeline.runs import claim_run
@@ -57,13 +57,15 @@ def train_reward(
     Raises:
         DataError: If there is nothing to train on, no user is left to test on, or no pair has a contrast.
         Diverged: If the loss is not finite.
-        SettingsError: If the settings do not go together.
+        MissingError: If a model cannot be had.
+        SettingsError: If the settings do not go together, or the model cannot be given a score.
     """
     reporter = reporter or Silent()
     if pairs is not None:
         given = _with_contrast(pairs, reporter)
         _check_users(given)
         split_pairs(given, config.reward)  # what is wrong with them is known before anything is written
+        find_reward_model(config, reporter)
         run = _claim(workspace, resolve_prompt(workspace, [], config, reporter), given, name, resume, reporter)
         with workspace.write_lock(run.name):
             if not (run.folder / PAIRS).exists():
@@ -73,6 +75,7 @@ def train_reward(
     with workspace.open_store() as store:
         training = training_queries(store, config, queries)
         _check_users(training)
+        find_reward_model(config, reporter)  # before hours of writing answers
         config = resolve_prompt(workspace, training, config, reporter)
         run = _claim(workspace, config, training, name, resume, reporter)
         with workspace.write_lock(run.name):
