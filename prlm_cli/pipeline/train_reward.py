@@ -6,23 +6,17 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError
-from prlm_cli.core.records import PreferencePair, Query, Retrieved
+from prlm_cli.core.records import PreferencePair, Query
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config
-from prlm_cli.core.store import Store
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.metrics.intervals import share_interval
 from prlm_cli.models.reward_model import RewardModel
 from prlm_cli.pipeline.layouts import resolve_prompt
-from prlm_cli.pipeline.pairs import build_pairs
-from prlm_cli.pipeline.policies import Policy, load_policy, with_prompt
+from prlm_cli.pipeline.pairs import pairs_for
 from prlm_cli.pipeline.runs import claim_run
 from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_hashes
-from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
-
-_PAIRS = "pairs.jsonl"
 
 
 def train_reward(
@@ -68,7 +62,7 @@ def train_reward(
             trained_on=user_hashes([*training, *(pairs or [])]),
         )
         with workspace.write_lock(run.name):
-            built = list(pairs) if pairs is not None else _pairs(store, workspace, run, training, config, reporter)
+            built = list(pairs) if pairs is not None else pairs_for(run, workspace, store, training, config, reporter)
             _train(run, built, config, reporter)
     return run
 
@@ -99,32 +93,6 @@ def heldout_users(user_ids: Iterable[str], share: float) -> set[str]:
 def _fraction(user_id: str) -> float:
     """A number in [0, 1) that depends on the id alone."""
     return int.from_bytes(hashlib.blake2b(user_id.encode(), digest_size=4).digest(), "little") / 2**32
-
-
-def _pairs(
-    store: Store, workspace: Workspace, run: Run, training: list[Retrieved], config: Config, reporter: Reporter
-) -> list[PreferencePair]:
-    """The run's pairs: read back where an interrupted run had built them."""
-    path = run.folder / _PAIRS
-    if path.exists():
-        return list(jsonl.read(path, PreferencePair))
-    policy = _pair_policy(workspace, training, config, reporter)
-    pairs = build_pairs(store, training, policy, config, reporter)
-    jsonl.write(path, pairs)
-    return pairs
-
-
-def _pair_policy(workspace: Workspace, training: list[Retrieved], config: Config, reporter: Reporter) -> Policy:
-    if config.pairs.policy not in ("warm-start", "none"):
-        from prlm_cli.core.settings import resolve
-
-        run = workspace.run(config.pairs.policy)
-        return load_policy(resolve(config_file=run.folder / "config.toml"), run=run, reporter=reporter)
-    if config.pairs.policy == "warm-start":
-        kind = warm_start_kind(config, reasons_by_itself=False)
-        if kind != "none":
-            return load_policy(config, run=warm_start(workspace, training, config, kind, reporter), reporter=reporter)
-    return load_policy(with_prompt(config, reasoning="off"), reporter=reporter)
 
 
 def _new_model(config: Config, reporter: Reporter) -> RewardModel:

@@ -106,6 +106,12 @@ def test_an_assignment_is_toml_and_a_bare_word_is_a_string(assignment, value):
         ("policy.steps=true", "--set policy.steps: expected an integer"),
         ("policy.beta='0.1'", "--set policy.beta: expected a number of at least 0"),
         ("retrieval.k=-1", "--set retrieval.k: expected an integer of at least 0"),
+        (
+            "pairs.kinds=['own>swaped']",
+            "--set pairs.kinds: expected kinds of pairs, and 'own>swaped' is none; did you mean own>swapped?",
+        ),
+        ("pairs.kinds=['own>own']", "--set pairs.kinds: expected kinds of pairs, and 'own>own' is none"),
+        ("pairs.kinds=[]", "--set pairs.kinds: expected at least one kind of pairs; known: target>own, "),
     ],
 )
 def test_a_wrong_assignment_is_named_with_a_suggestion(assignment, message):
