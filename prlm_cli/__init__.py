@@ -16,6 +16,7 @@ _PUBLIC = {
     "PrlmError": "prlm_cli.core.errors",
     "index": "prlm_cli.pipeline.index",
     "retrieve": "prlm_cli.pipeline.retrieve",
+    "pairs": "prlm_cli.pipeline.pairs",
     "train_reward": "prlm_cli.pipeline.train_reward",
     "train_policy": "prlm_cli.pipeline.train_policy",
     "generate": "prlm_cli.pipeline.generate",

@@ -25,6 +25,7 @@ COMMANDS = {
     "index": "Add or update documents and queries.",
     "import": "Turn other people's files into records: LaMP, CSV, git.",
     "retrieve": "Give each query the k documents of its own user that fit it best.",
+    "pairs": "Write the contrastive pairs of the reward model, to read, edit and bring back.",
     "train-reward": "Train the personalisation reward model on contrastive pairs.",
     "train-policy": "Train the policy: a warm start, then GRPO.",
     "generate": "Write personalised answers with their reasoning.",

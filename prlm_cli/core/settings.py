@@ -32,6 +32,13 @@ Layout = Literal["completion", "turns", "document"]
 RetrieverName = Literal["bm25", "bm25+", "bm25l", "atire", "robertson", "dense", "hybrid", "recency", "random", "none"]
 Engine = Literal["local", "ray"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+PAIR_KINDS = tuple(
+    f"{chosen}>{rejected}"
+    for chosen in ("target", "own", "zero_shot")
+    for rejected in ("own", "zero_shot", "swapped", "swapped_near", "neighbour")
+    if chosen != rejected
+)
+"""Which answers to a query can be chosen over which; `pipeline.candidates` says what they are."""
 
 
 class ModelSettings(Section, kw_only=True, frozen=True):
@@ -98,8 +105,30 @@ class PairsSettings(Section, kw_only=True, frozen=True):
     """The contrastive pairs of the reward model."""
 
     policy: Annotated[str, "Who writes the answers: none (the untuned model), warm-start or a run."] = "none"
-    swapped: Annotated[bool, "Pairs whose rejected answer was written from another user's profile."] = True
+    kinds: Annotated[list[str], "Which answers are chosen over which, CHOSEN>REJECTED."] = field(
+        default_factory=lambda: [
+            "own>zero_shot",
+            "own>swapped",
+            "own>swapped_near",
+            "target>swapped",
+            "target>swapped_near",
+        ]
+    )
+    swapped: Annotated[bool, "Kinds of pairs that put another user's records beside this user's query."] = True
     max_queries: Annotated[int, Meta(ge=2), "How many training queries to write answers for."] = 48
+    length_skew: Annotated[
+        Share, "By which share of a kind longer chosen answers may outnumber shorter, or the reverse; 1 keeps all."
+    ] = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.kinds:
+            raise WrongSetting("kinds", "at least one kind of pairs", hint=f"known: {', '.join(PAIR_KINDS)}")
+        for kind in self.kinds:
+            if kind not in PAIR_KINDS:
+                raise WrongSetting(
+                    "kinds", f"kinds of pairs, and '{kind}' is none", hint=did_you_mean(kind, PAIR_KINDS)
+                )
 
 
 class RewardSettings(Section, kw_only=True, frozen=True):
@@ -228,7 +257,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "retrieval": {"k": 2},
         "prompt": {"layout": "document", "max_tokens": 512},
         "generation": {"max_new_tokens": 768},
-        "pairs": {"policy": "none", "swapped": False, "max_queries": 5000},
+        "pairs": {
+            "policy": "none",
+            "kinds": ["own>zero_shot"],
+            "swapped": False,
+            "max_queries": 5000,
+            "length_skew": 1.0,
+        },
         "reward": {
             "model": "bert-base-uncased",
             "profile": False,

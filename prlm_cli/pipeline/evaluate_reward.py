@@ -12,10 +12,10 @@ from prlm_cli.core.settings import Config, RewardSettings, resolve
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.pipeline.best_of_n import with_samples
 from prlm_cli.pipeline.held_out import heldout_users, is_heldout_query, split_pairs
+from prlm_cli.pipeline.pairs import PAIRS, pair_policy
 from prlm_cli.pipeline.policies import Policy
 from prlm_cli.pipeline.reward_models import load_reward_model, load_twin
 from prlm_cli.pipeline.reward_quality import RewardQuality, reward_quality
-from prlm_cli.pipeline.train_reward import PAIRS, pair_policy
 from prlm_cli.pipeline.training_set import training_queries
 
 

@@ -11,24 +11,20 @@ from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import PreferencePair, Query, Retrieved
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config
-from prlm_cli.core.store import Store
 from prlm_cli.core.workspace import Run, Workspace, write_text
 from prlm_cli.models.scorer import Item, Scorer
 from prlm_cli.pipeline.held_out import Split, split_pairs
 from prlm_cli.pipeline.layouts import resolve_prompt
 from prlm_cli.pipeline.pair_scores import Part
-from prlm_cli.pipeline.pairs import build_pairs
-from prlm_cli.pipeline.policies import Policy, load_policy, with_prompt
+from prlm_cli.pipeline.pairs import PAIRS, normalised, pairs_for
 from prlm_cli.pipeline.reward_models import find_reward_model, load_reward_model, load_twin, new_reward_model, twin_of
 from prlm_cli.pipeline.reward_quality import reward_quality
 from prlm_cli.pipeline.reward_report import html_report
 from prlm_cli.pipeline.runs import claim_run
 from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_hashes
-from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
 
 __all__ = ["load_reward_model", "train_reward"]
 
-PAIRS = "pairs.jsonl"
 _REPORT = "report.html"
 _VALIDATION_SEED = 42  # of PrLM's released code
 
@@ -79,7 +75,7 @@ def train_reward(
         config = resolve_prompt(workspace, training, config, reporter)
         run = _claim(workspace, config, training, name, resume, reporter)
         with workspace.write_lock(run.name):
-            _train(run, _pairs(store, workspace, run, training, config, reporter), config, reporter)
+            _train(run, pairs_for(run, workspace, store, training, config, reporter), config, reporter)
     return run
 
 
@@ -110,43 +106,12 @@ def _check_users(records: Iterable[Retrieved | PreferencePair]) -> None:
 
 def _with_contrast(pairs: Sequence[PreferencePair], reporter: Reporter) -> list[PreferencePair]:
     """The pairs whose answers differ."""
-    kept = [pair for pair in pairs if _normalised(pair.chosen) != _normalised(pair.rejected)]
+    kept = [pair for pair in pairs if normalised(pair.chosen) != normalised(pair.rejected)]
     if not kept:
         raise DataError(f"none of the {len(pairs)} pairs has a contrast: its answers are equal", hint="bring others")
     if len(kept) < len(pairs):
         reporter.note(f"left out {len(pairs) - len(kept)} pairs whose answers are equal")
     return kept
-
-
-def _normalised(answer: str) -> str:
-    return " ".join(answer.lower().split())
-
-
-def _pairs(
-    store: Store, workspace: Workspace, run: Run, training: list[Retrieved], config: Config, reporter: Reporter
-) -> list[PreferencePair]:
-    """The run's pairs: read back where an interrupted run had built them."""
-    path = run.folder / PAIRS
-    if path.exists():
-        return list(jsonl.read(path, PreferencePair))
-    policy = pair_policy(workspace, training, config, reporter)
-    pairs = build_pairs(store, training, policy, config, reporter)
-    jsonl.write(path, pairs)
-    return pairs
-
-
-def pair_policy(workspace: Workspace, training: list[Retrieved], config: Config, reporter: Reporter) -> Policy:
-    """Who writes the answers of the pairs."""
-    if config.pairs.policy not in ("warm-start", "none"):
-        from prlm_cli.core.settings import resolve
-
-        run = workspace.run(config.pairs.policy)
-        return load_policy(resolve(config_file=run.folder / "config.toml"), run=run, reporter=reporter)
-    if config.pairs.policy == "warm-start":
-        kind = warm_start_kind(config, reasons_by_itself=False)
-        if kind != "none":
-            return load_policy(config, run=warm_start(workspace, training, config, kind, reporter), reporter=reporter)
-    return load_policy(with_prompt(config, reasoning="off"), reporter=reporter)
 
 
 def _train(run: Run, pairs: Sequence[PreferencePair], config: Config, reporter: Reporter) -> None:

@@ -108,6 +108,12 @@ def test_an_assignment_is_toml_and_a_bare_word_is_a_string(assignment, value):
         ("retrieval.k=-1", "--set retrieval.k: expected an integer of at least 0"),
         ("reward.micro_batch=3", "--set reward.micro_batch: expected a divisor of the 4 queries of a step"),
         ('reward.kind_weights={"own>swapped"=-1}', "--set reward.kind_weights.own>swapped: expected a number of at"),
+        (
+            "pairs.kinds=['own>swaped']",
+            "--set pairs.kinds: expected kinds of pairs, and 'own>swaped' is none; did you mean own>swapped?",
+        ),
+        ("pairs.kinds=['own>own']", "--set pairs.kinds: expected kinds of pairs, and 'own>own' is none"),
+        ("pairs.kinds=[]", "--set pairs.kinds: expected at least one kind of pairs; known: target>own, "),
     ],
 )
 def test_a_wrong_assignment_is_named_with_a_suggestion(assignment, message):

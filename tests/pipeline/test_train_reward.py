@@ -13,6 +13,7 @@ from prlm_cli.core.settings import resolve
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.models.reward_model import fit_temperature, load_temperature
 from prlm_cli.models.scorer import Item
+from prlm_cli.pipeline import pairs as pairs_module
 from prlm_cli.pipeline import train_reward as module
 from prlm_cli.pipeline.evaluate_reward import evaluate_reward
 from prlm_cli.pipeline.policies import load_policy
@@ -46,7 +47,7 @@ def test_a_reward_model_is_trained_tested_and_kept(tiny_model, workspace):
 
     assert (run.name, run.state["kind"], run.is_finished) == ("reward-1", "reward", True)
     assert run.metrics["gate"] in ("open", "closed")
-    assert set(run.metrics["accuracy"]) <= {"zero_shot", "swapped", "target"}
+    assert set(run.metrics["accuracy"]) <= set(config.pairs.kinds)
     assert run.metrics["heldout_users"] == 2
     assert workspace.latest("reward").name == "reward-1"
     steps = [json.loads(line) for line in run.log.read_text().splitlines()]
@@ -58,8 +59,7 @@ def test_a_reward_model_is_trained_tested_and_kept(tiny_model, workspace):
 
 
 def test_given_pairs_are_used_and_no_answer_is_written(tiny_model, workspace, pairs, monkeypatch):
-    monkeypatch.setattr(module, "build_pairs", None)
-    monkeypatch.setattr(module, "warm_start", None)
+    monkeypatch.setattr(module, "pairs_for", None)
 
     run = train_reward(workspace, small(tiny_model), pairs=pairs, name="mine")
 
@@ -261,7 +261,7 @@ def test_one_user_is_too_few_and_that_is_known_before_anything_is_written(tiny_m
 
 
 def test_pairs_that_are_left_of_one_user_only_say_so(tiny_model, workspace, pairs, monkeypatch):
-    monkeypatch.setattr(module, "build_pairs", lambda *_: [pair for pair in pairs if pair.user_id == "cem"])
+    monkeypatch.setattr(module, "pairs_for", lambda *_: [pair for pair in pairs if pair.user_id == "cem"])
 
     with pytest.raises(DataError, match=r"all pairs are of one user; .*; index more users"):
         train_reward(workspace, small(tiny_model, "prompt.reasoning=off"))
@@ -308,7 +308,7 @@ def test_an_interrupted_run_goes_on_with_the_pairs_it_had(tiny_model, workspace,
         patch.setattr(contrastive, "train_contrastive", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train_reward(workspace, config)
-    monkeypatch.setattr(module, "build_pairs", None)
+    monkeypatch.setattr(pairs_module, "candidates", None)
 
     run = train_reward(workspace, config, reporter=reporter)
 
