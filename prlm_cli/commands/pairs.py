@@ -28,10 +28,10 @@ def pairs(
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
-    """Write the contrastive pairs that the reward model learns from, one a line.
+    """Write the contrastive pairs of the reward model, to read, edit and bring back.
 
-    They can be read, edited and brought back with `prlm train-reward --pairs`. What a policy writes is kept in the
-    workspace's cache, so that an interrupted command goes on where it was. --json prints the counts instead.
+    One a line; `prlm train-reward --pairs` brings them back. What a policy writes is kept in the workspace's cache, so
+    that an interrupted command goes on where it was. --json prints the counts instead.
 
     Example: prlm pairs -o pairs.jsonl
     Example: prlm pairs --policy warm-start --set pairs.kinds='["own>swapped"]' queries.jsonl | head -3
