@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Sequence
 from itertools import islice
+from typing import Any
 
 import msgspec
 
@@ -21,6 +22,7 @@ from prlm_cli.core.settings import Config
 from prlm_cli.metrics.best_of import doublings, expected_best
 from prlm_cli.metrics.calibration import sigmoid
 from prlm_cli.metrics.intervals import Interval, paired_interval
+from prlm_cli.pipeline.completion_cache import CompletionCache
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.pair_scores import Part
 from prlm_cli.pipeline.policies import Policy
@@ -68,11 +70,18 @@ class BestOfN(msgspec.Struct, frozen=True):
 
 
 def sample(
-    queries: Sequence[Retrieved], policy: Policy, config: Config, n: int, *, temperature: float, reporter: Reporter
+    queries: Sequence[Retrieved],
+    policy: Policy,
+    config: Config,
+    n: int,
+    *,
+    temperature: float,
+    reporter: Reporter,
+    cache: CompletionCache | None = None,
 ) -> list[list[Generation]]:
     """The `n` sampled completions of each query, in the order of the queries.
 
-    A draw is seeded by the query's id and its own number: it is the same in whatever batch, and among more draws.
+    A draw does not depend on the others: more of them begin with the same.
 
     Args:
         queries: With their records.
@@ -81,16 +90,20 @@ def sample(
         n: Draws a query.
         temperature: Of the sampling, above 0.
         reporter: Told about progress.
+        cache: Of the policy's completions.
     """
-    draws = (msgspec.structs.replace(q, query_id=f"{q.query_id}#{draw}") for q in queries for draw in range(n))
-    found = generate(draws, policy, config, temperature=temperature, reporter=reporter, stage="samples")
-    return [
-        [msgspec.structs.replace(generation, query_id=query.query_id) for generation in islice(found, n)]
-        for query in queries
-    ]
+    options: dict[str, Any] = {"temperature": temperature, "reporter": reporter, "stage": "samples", "cache": cache}
+    found = generate(queries, policy, config, draws=n, **options)
+    return [list(islice(found, n)) for _ in queries]
 
 
-def with_samples(pairs: Sequence[PreferencePair], policy: Policy | None, config: Config, reporter: Reporter) -> Part:
+def with_samples(
+    pairs: Sequence[PreferencePair],
+    policy: Policy | None,
+    config: Config,
+    reporter: Reporter,
+    cache: CompletionCache | None = None,
+) -> Part:
     """The pairs, and what the policy draws for some of their queries, as the settings of the diagnostics say.
 
     Args:
@@ -98,13 +111,22 @@ def with_samples(pairs: Sequence[PreferencePair], policy: Policy | None, config:
         policy: Who writes; without one, or where nobody knows a target, nothing is drawn.
         config: The number of draws and queries, temperature, decoding, seed.
         reporter: Told about progress.
+        cache: Of the policy's completions.
     """
     asked = _queries(pairs) if policy and config.diagnostics.samples else []
     if not policy or not asked:
         return Part(pairs)
     settings = config.diagnostics
     chosen = random.Random(config.seed).sample(asked, min(settings.queries, len(asked)))
-    drawn = sample(chosen, policy, config, settings.samples, temperature=settings.temperature, reporter=reporter)
+    drawn = sample(
+        chosen,
+        policy,
+        config,
+        settings.samples,
+        temperature=settings.temperature,
+        reporter=reporter,
+        cache=cache,
+    )
     return Part(pairs, drawn)
 
 

@@ -79,7 +79,13 @@ class CompletionCache:
             self._file.close()
 
     def complete(
-        self, engine: Engine, queries: Sequence[Retrieved], prompts: Sequence[list[int]], batch_size: int
+        self,
+        engine: Engine,
+        queries: Sequence[Retrieved],
+        prompts: Sequence[list[int]],
+        batch_size: int,
+        *,
+        keys: Sequence[str] | None = None,
     ) -> list[Completion]:
         """One completion a prompt, in order: what `engine.complete` gives for them.
 
@@ -88,28 +94,31 @@ class CompletionCache:
             queries: What the prompts are of.
             prompts: Ids of tokens.
             batch_size: The engine's.
+            keys: What seeds each; without them the ids of the queries.
 
         Raises:
             StorageError: If what was written cannot be kept.
         """
+        seeds = keys or [query.query_id for query in queries]
         found: dict[int, Completion] = {}
         for batch in by_length(prompts, batch_size):
-            completions = self._batch(engine, [queries[n] for n in batch], [prompts[n] for n in batch])
+            some, ids, of_batch = [queries[n] for n in batch], [prompts[n] for n in batch], [seeds[n] for n in batch]
+            completions = self._batch(engine, some, ids, of_batch)
             found.update(zip(batch, completions, strict=True))
         return [found[n] for n in range(len(prompts))]
 
     def _batch(
-        self, engine: Engine, queries: Sequence[Retrieved], prompts: Sequence[list[int]]
+        self, engine: Engine, queries: Sequence[Retrieved], prompts: Sequence[list[int]], seeds: Sequence[str]
     ) -> Sequence[Completion]:
-        keys = [self._key(engine, query, ids) for query, ids in zip(queries, prompts, strict=True)]
+        keys = [self._key(engine, *of) for of in zip(queries, prompts, seeds, strict=True)]
         if not all(key in self._places for key in keys):
-            written = engine.complete(prompts, [query.query_id for query in queries])
+            written = engine.complete(prompts, seeds)
             self._append([_line(*of) for of in zip(keys, queries, written, strict=True)])
         return [self._read(key) for key in keys]
 
-    def _key(self, engine: Engine, query: Retrieved, ids: list[int]) -> str:
+    def _key(self, engine: Engine, query: Retrieved, ids: list[int], seed: str) -> str:
         # The users are in it, too: a line that two of them share would go with either.
-        content = (self._policy, engine.decoding, query.query_id, query.user_id, query.profile_user_id, ids)
+        content = (self._policy, engine.decoding, seed, query.query_id, query.user_id, query.profile_user_id, ids)
         return hashlib.blake2b(msgspec.msgpack.encode(content), digest_size=16).hexdigest()
 
     def _read(self, key: str) -> Completion:

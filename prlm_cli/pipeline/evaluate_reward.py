@@ -11,9 +11,10 @@ from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config, RewardSettings, resolve
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.pipeline.best_of_n import with_samples
+from prlm_cli.pipeline.completion_cache import completion_cache
 from prlm_cli.pipeline.held_out import heldout_users, is_heldout_query, split_pairs
+from prlm_cli.pipeline.pair_scores import Part
 from prlm_cli.pipeline.pairs import PAIRS, pair_policy
-from prlm_cli.pipeline.policies import Policy
 from prlm_cli.pipeline.reward_models import load_reward_model, load_twin
 from prlm_cli.pipeline.reward_quality import RewardQuality, reward_quality
 from prlm_cli.pipeline.training_set import training_queries
@@ -40,7 +41,7 @@ def evaluate_reward(
     pairs: Sequence[PreferencePair] | None = None,
     reporter: Reporter | None = None,
 ) -> RewardQuality:
-    """The diagnostics of a run's reward model. Nothing is written, but a warm start that has gone is made again.
+    """The diagnostics of a run's reward model. The run stays as it is; completions are kept in the workspace's cache.
 
     Args:
         workspace: Where the run is; its index is read only where completions are drawn from a warm start.
@@ -56,15 +57,14 @@ def evaluate_reward(
     reporter = reporter or Silent()
     trained = resolve(config_file=run.folder / "config.toml")
     users, queries = _held_out(run, trained.reward, pairs)
-    draws = config.diagnostics.samples and any(pair.target for pair in (*users, *queries))
-    policy = _policy(workspace, trained, reporter) if draws else None
-    parts = [with_samples(part, policy, config, reporter) for part in (users, queries)]
-    del policy  # one model in memory at a time
-    model = load_reward_model(run, reporter)
+    of_users, of_queries = Part(users), Part(queries)
+    if config.diagnostics.samples and any(pair.target for pair in (*users, *queries)):
+        of_users, of_queries = _sampled(workspace, trained, config, reporter, users, queries)
+    model = load_reward_model(run, reporter)  # only now: one model in memory at a time
     return reward_quality(
         model,
-        users=parts[0],
-        queries=parts[1],
+        users=of_users,
+        queries=of_queries,
         blind=load_twin(run, reporter),
         temperature=model.temperature,
         resamples=config.eval.bootstrap,
@@ -72,12 +72,17 @@ def evaluate_reward(
     )
 
 
-def _policy(workspace: Workspace, trained: Config, reporter: Reporter) -> Policy:
+def _sampled(
+    workspace: Workspace, trained: Config, config: Config, reporter: Reporter, *parts: Sequence[PreferencePair]
+) -> list[Part]:
+    """The parts with completions by the policy that wrote the answers of the run's pairs."""
     training = []
     if trained.pairs.policy == "warm-start":
         with workspace.open_store() as store:
             training = training_queries(store, trained)
-    return pair_policy(workspace, training, trained, reporter)
+    policy = pair_policy(workspace, training, trained, reporter)
+    with completion_cache(workspace, policy, reporter) as cache:
+        return [with_samples(part, policy, config, reporter, cache) for part in parts]
 
 
 def _held_out(

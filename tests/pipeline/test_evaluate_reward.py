@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from msgspec import structs
 
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.settings import resolve
+from prlm_cli.engines.hf import HfEngine
 from prlm_cli.pipeline.evaluate_reward import evaluate_reward, reward_run
 from prlm_cli.pipeline.held_out import heldout_users, is_heldout_query
 from prlm_cli.pipeline.train_reward import train_reward
@@ -59,11 +62,26 @@ def test_other_pairs_are_judged_on_whom_and_what_the_model_was_not_trained_on(wo
     assert len({user_id for _, user_id, _ in scores if user_id.startswith("new-")}) == 1
 
 
-def test_completions_are_drawn_where_the_settings_say_so(workspace, run):
-    quality = evaluate_reward(workspace, run, _config(run, "diagnostics.samples=2", "diagnostics.queries=3"))
+def test_completions_are_drawn_where_the_settings_say_so_and_never_twice(workspace, run, monkeypatch):
+    config = _config(run, "diagnostics.samples=2", "diagnostics.queries=3")
+    before = contents(run.folder)
+
+    quality = evaluate_reward(workspace, run, config)
 
     assert [part.best_of_n.queries for part in quality.parts.values()] == [3, 3]
     assert [point.n for point in quality.users.best_of_n.curve] == [1, 2]
+    assert contents(run.folder) == before
+    monkeypatch.setattr(HfEngine, "complete", None)
+    assert evaluate_reward(workspace, run, config).as_dict() == quality.as_dict()
+
+
+def test_draws_are_kept_under_the_query_that_they_are_of(workspace, run):
+    evaluate_reward(workspace, run, _config(run, "diagnostics.samples=2", "diagnostics.queries=3"))
+
+    (cache,) = workspace.cache.glob("completions-*.jsonl")
+    lines = [json.loads(line) for line in cache.read_text().splitlines()]
+    assert {line["query_id"] for line in lines} <= {pair.query_id for pair in PAIRS}  # where `forget` looks for them
+    assert len({line["key"] for line in lines}) == len(lines) == 12
 
 
 def test_a_run_without_its_pairs_says_so(workspace, run):
