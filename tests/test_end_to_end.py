@@ -34,14 +34,16 @@ def ok(prlm):
 
 
 def test_the_whole_pipeline_with_a_tiny_model(ok, workspace, tiny_model):
-    few = ["-w", workspace, "--model", tiny_model, *_sets(*FEW)]
+    few = ["-w", workspace, *_sets(f"model.name={tiny_model}", *FEW)]
 
     reward = json.loads(ok("train-reward", *few, "--json").stdout)
     policy = json.loads(ok("train-policy", "--qlora", "--steps", 2, *few, "--json").stdout)
     retrieved = ok("retrieve", "-k", 3, "-w", workspace)
     generated = ok("generate", "-", "-w", workspace, input=retrieved.stdout)
-    scores = json.loads(ok("eval", "-", "--json", input=generated.stdout).stdout)
+    scored = ok("score", "-", "-w", workspace, input=generated.stdout)
+    scores = json.loads(ok("eval", "-", "--json", input=scored.stdout).stdout)
 
+    assert all(0 < r["reward"] < 1 if r.get("answer") else "reward" not in r for r in scored.records)
     assert (reward["run"], policy["run"], policy["steps"]) == ("reward-1", "policy-1", 2)
     assert {record["policy"] for record in generated.records} == {"policy-1"}
     assert [r["query_id"] for r in generated.records] == [r["query_id"] for r in retrieved.records]

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from prlm_cli.metrics.intervals import Interval
     from prlm_cli.pipeline.evaluate import Evaluation
     from prlm_cli.pipeline.retrieval_quality import RetrievalQuality, RetrieverQuality
+    from prlm_cli.pipeline.reward_quality import RewardQuality
 
 app = options.new_app()
 
 
-@app.command("eval")
+@app.command("eval", cls=options.bare("--reward-model"))
 @config_flags(**RETRIEVAL_FLAGS, seed="seed")
 def evaluate(
     layers: Layers,
@@ -38,6 +39,13 @@ def evaluate(
     split: Annotated[
         str | None,
         typer.Option("--split", help="With --retrieval: queries of the index, without INPUT; default: test."),
+    ] = None,
+    reward_model: Annotated[
+        str | None,
+        typer.Option("--reward-model", metavar="[NAME]", help="Judge a reward model; without a name the newest."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE.html", help="With --reward-model: write a page with plots.")
     ] = None,
     per_query: Annotated[Path | None, typer.Option("--per-query", help="Write each query's scores to a file.")] = None,
     workspace: options.WorkspaceDir = options.DEFAULT_WORKSPACE,
@@ -52,20 +60,34 @@ def evaluate(
     the target (at best, and in the mean), beside the newest records, random ones, and those of another user. INPUT then
     holds queries or retrieved records.
 
+    --reward-model tells, before a policy is trained by it, whether a reward model measures how an answer fits its user:
+    on pairs of users that it was not trained on, beside rules without training. The pairs are the run's own; INPUT,
+    before the flag, holds others. It also chooses among completions of each query: diagnostics.samples, 0 for none.
+
     Example: prlm generate --split test | prlm eval -
     Example: prlm eval generations.jsonl --metrics rougeL,exact_match --json
     Example: prlm eval --retrieval --split dev --retriever bm25 -k 4
+    Example: prlm eval --reward-model --report reward.html
     """
-    config = layers.resolve()
     deliver = partial(_deliver, per_query=per_query, force=force, as_json=json)
+    if reward_model is not None:
+        others = {"--metrics": metrics, "--retrieval": retrieval, "--split": split}
+        _refuse(others, layers, "with --reward-model", hint="leave one of the two out")
+        name, judged = _judge_reward_model(layers, workspace, source, reward_model)
+        deliver({"run": name, **judged.as_dict()}, judged.scores, lambda: _print_reward_quality(judged))
+        if report:
+            _write_report(report, name, judged, force=force)
+        return
+    config = layers.resolve()
+    if report:
+        raise SettingsError("--report given without --reward-model", hint="only that has a report so far")
     if retrieval:
         if metrics is not None:
             raise SettingsError("--metrics does not go with --retrieval", hint="leave one of the two out")
         quality = _measure_retrieval(config, workspace, source, split or "test")
         deliver(quality.as_dict(), quality.overlaps.records(), lambda: _print_retrieval(quality))
         return
-    if unused := [*(key for key in layers.flags if key.startswith("retrieval.")), *(["--split"] if split else [])]:
-        raise SettingsError(f"{', '.join(unused)} given without --retrieval", hint="generations hold their records")
+    _refuse({"--split": split}, layers, "without --retrieval", hint="generations hold their records")
     from prlm_cli.pipeline.evaluate import evaluate as run
     from prlm_cli.pipeline.evaluate import read_generations
 
@@ -76,6 +98,28 @@ def evaluate(
         settings = structs.replace(settings, metrics=[name.strip() for name in metrics.split(",")])
     result = run(read_generations(source), settings, seed=config.seed)
     deliver(result.as_dict(), result.scores.records(), lambda: _print_metrics(result))
+
+
+def _refuse(given: dict[str, Any], layers: Layers, how: str, *, hint: str) -> None:
+    """Refuses flags that go with another kind of evaluation, those of retrieval among them."""
+    flags = [key for key in layers.flags if key.startswith("retrieval.")] + [name for name in given if given[name]]
+    if flags:
+        raise SettingsError(f"{', '.join(flags)} given {how}", hint=hint)
+
+
+def _judge_reward_model(layers: Layers, folder: Path, source: Path | None, name: str) -> tuple[str, RewardQuality]:
+    """The run's name and the diagnostics of its model; an empty name is the newest."""
+    from prlm_cli.core.records import PreferencePair
+    from prlm_cli.core.settings import resolve
+    from prlm_cli.pipeline.evaluate_reward import evaluate_reward, reward_run
+
+    workspace = options.open_workspace(folder)
+    if name and source is None and Path(name).is_file():
+        raise SettingsError(f"--reward-model {name}: that is a file", hint="write INPUT before --reward-model")
+    run = reward_run(workspace, name)
+    config = layers.resolve(resolve(config_file=run.folder / "config.toml"))
+    pairs = list(jsonl.read(source, PreferencePair)) if source is not None else None
+    return run.name, evaluate_reward(workspace, run, config, pairs=pairs, reporter=ui.Terminal())
 
 
 def _measure_retrieval(config: Config, folder: Path, source: Path | None, split: str) -> RetrievalQuality:
@@ -126,6 +170,27 @@ def _print_metrics(result: Evaluation) -> None:
         for metric, summary in result.metrics.items()
     ]
     ui.print_table(["metric", "mean", "95 % interval", "n"], rows)
+
+
+def _print_reward_quality(quality: RewardQuality) -> None:
+    from prlm_cli.pipeline.reward_report import tables
+
+    for name, part in quality.parts.items():
+        for number, found in enumerate(tables(part)):
+            ui.print_line(end="" if number else f"{name}: {part.pairs} pairs of {part.users} users\n")
+            ui.print_table(found.header, found.rows)
+            ui.print_line()
+    ui.print_line(quality.verdict)
+
+
+def _write_report(path: Path, name: str, quality: RewardQuality, *, force: bool) -> None:
+    from prlm_cli.core.workspace import write_text
+    from prlm_cli.pipeline.reward_report import html_report
+
+    if path.exists() and not force:
+        raise DataError(f"{path} exists", hint="use --force to replace it")
+    write_text(path, html_report(name, quality))
+    ui.note(f"report in {path}")
 
 
 def _print_retrieval(result: RetrievalQuality) -> None:

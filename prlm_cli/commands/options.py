@@ -110,6 +110,21 @@ class _Command(TyperCommand):
         super().__init__(*args, help=_keep_examples_apart(help), **options)
 
 
+def bare(*flags: str) -> type[TyperCommand]:
+    """The class of a command whose flags of these names need no value: alone, each is the empty string.
+
+    A flag is alone where the line ends behind it or another option follows, or - for standard input.
+    """
+
+    class WithBareFlags(_Command):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            pairs = zip(args, [*args, "-"][1:], strict=True)
+            given = [f"{arg}=" if arg in flags and after.startswith("-") else arg for arg, after in pairs]
+            return super().parse_args(ctx, given)
+
+    return WithBareFlags
+
+
 class _Group(TyperGroup):
     def __init__(self, *args: Any, help: str | None = None, **options: Any) -> None:
         super().__init__(*args, help=_keep_examples_apart(help), **options)

@@ -78,9 +78,10 @@ def show(
         ui.print_json({**facts, "config": tomllib.loads(run.config)})
         return
     ui.print_table(["run", run.name], _flatten({key: facts[key] for key in ("kind", "state")} | _shown_state(run)))
-    if facts["metrics"]:
+    # The diagnostics of a reward model are hundreds of figures: they are for --json and the run's report.html.
+    if metrics := {key: value for key, value in facts["metrics"].items() if key != "diagnostics"}:
         ui.print_line()
-        ui.print_table(["metric", ""], _flatten(facts["metrics"]))
+        ui.print_table(["metric", ""], _flatten(metrics))
     ui.print_line()
     ui.print_line(run.config, end="")
 

@@ -15,7 +15,7 @@ app = options.new_app()
 
 
 @app.command()
-@config_flags(model="model.name", qlora="model.qlora", steps="reward.steps", k="retrieval.k", seed="seed")
+@config_flags(model="reward.model", qlora="model.qlora", steps="reward.steps", k="retrieval.k", seed="seed")
 def train_reward(
     config: Config,
     queries: options.Input = None,
@@ -30,10 +30,13 @@ def train_reward(
 ) -> None:
     """Train the personalisation reward model on contrastive pairs.
 
-    The pairs are real answers to the training queries, with the user's records, without, and with another user's.
+    The pairs are real answers to the training queries, with the user's records, without, and with another user's. The
+    model is the policy's base with an adapter and a head, or any encoder; beside it, a twin is trained that does not
+    see the records.
 
     Example: prlm train-reward
     Example: prlm train-reward --qlora --steps 80
+    Example: prlm train-reward --model all-MiniLM-L6-v2 --pairs pairs.jsonl
     """
     from prlm_cli.core import jsonl, settings
     from prlm_cli.core.records import PreferencePair, Query
@@ -64,4 +67,4 @@ def train_reward(
         ["held-out accuracy", "share", "95 % interval", "pairs", "users"],
         [[n, f"{a['mean']:.3f}", f"[{a['low']:.3f}, {a['high']:.3f}]", a["n"], a["users"]] for n, a in rows],
     )
-    ui.note(f"reward model {trained.name}: gate {metrics['gate']}")
+    ui.note(f"reward model {trained.name}: {metrics['verdict']}")

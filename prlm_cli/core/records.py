@@ -92,7 +92,10 @@ class Generation(Retrieved, kw_only=True, frozen=True):
 class PreferencePair(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """Two answers to one query: `chosen` should be preferred to `rejected` by whoever knows the profile.
 
-    `swapped_user_id` and `swapped_profile` are set where `rejected` came from another user's profile.
+    `kind` is CHOSEN>REJECTED in kinds of answers, such as "own>swapped", or "given" for a pair that somebody brought
+    without one. `swapped_user_id` and `swapped_profile` are set where `rejected` was written from another user's
+    records, or is that user's target, of the query `swapped_query_id`. `target` is what the user really wrote, where it
+    is known; `margin` is by how much, in logits, `chosen` should score more.
     """
 
     query_id: str
@@ -104,6 +107,9 @@ class PreferencePair(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=Tr
     rejected: str
     swapped_user_id: str | None = None
     swapped_profile: list[ProfileDocument] = []
+    swapped_query_id: str | None = None
+    target: str | None = None
+    margin: float = 0.0
 
 
 Record = TypeVar("Record", bound=msgspec.Struct)

@@ -34,10 +34,11 @@ class WrongSetting(SettingsError):
     Args:
         key: Which, as "section.key".
         expected: What the value may be.
+        hint: What to do next.
     """
 
-    def __init__(self, key: str, expected: str = "") -> None:
-        super().__init__(f"{key}: expected {expected}" if expected else f"unknown key {key}", hint="see --help")
+    def __init__(self, key: str, expected: str = "", *, hint: str = "see --help") -> None:
+        super().__init__(f"{key}: expected {expected}" if expected else f"unknown key {key}", hint=hint)
         self.key = key
         self.expected = expected
 
@@ -80,7 +81,7 @@ class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=T
         try:
             return cls(**table)
         except WrongSetting as error:
-            raise WrongSetting(_join(key, error.key), error.expected) from error
+            raise WrongSetting(_join(key, error.key), error.expected, hint=error.hint) from error
 
 
 @cache

@@ -32,6 +32,13 @@ Layout = Literal["completion", "turns", "document"]
 RetrieverName = Literal["bm25", "bm25+", "bm25l", "atire", "robertson", "dense", "hybrid", "recency", "random", "none"]
 Engine = Literal["local", "ray"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+PAIR_KINDS = tuple(
+    f"{chosen}>{rejected}"
+    for chosen in ("target", "own", "zero_shot")
+    for rejected in ("own", "zero_shot", "swapped", "swapped_near", "neighbour")
+    if chosen != rejected
+)
+"""Which answers to a query can be chosen over which; `pipeline.candidates` says what they are."""
 
 
 class ModelSettings(Section, kw_only=True, frozen=True):
@@ -98,19 +105,75 @@ class PairsSettings(Section, kw_only=True, frozen=True):
     """The contrastive pairs of the reward model."""
 
     policy: Annotated[str, "Who writes the answers: none (the untuned model), warm-start or a run."] = "none"
-    swapped: Annotated[bool, "Pairs whose rejected answer was written from another user's profile."] = True
+    kinds: Annotated[list[str], "Which answers are chosen over which, CHOSEN>REJECTED."] = field(
+        default_factory=lambda: [
+            "own>zero_shot",
+            "own>swapped",
+            "own>swapped_near",
+            "target>swapped",
+            "target>swapped_near",
+        ]
+    )
+    swapped: Annotated[bool, "Kinds of pairs that put another user's records beside this user's query."] = True
     max_queries: Annotated[int, Meta(ge=2), "How many training queries to write answers for."] = 48
+    length_skew: Annotated[
+        Share, "By which share of a kind longer chosen answers may outnumber shorter, or the reverse; 1 keeps all."
+    ] = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.kinds:
+            raise WrongSetting("kinds", "at least one kind of pairs", hint=f"known: {', '.join(PAIR_KINDS)}")
+        for kind in self.kinds:
+            if kind not in PAIR_KINDS:
+                raise WrongSetting(
+                    "kinds", f"kinds of pairs, and '{kind}' is none", hint=did_you_mean(kind, PAIR_KINDS)
+                )
 
 
 class RewardSettings(Section, kw_only=True, frozen=True):
     """The personalisation reward model."""
 
+    model: Annotated[str | None, "Encoder or causal model that scores; default: the policy's base model."] = None
     profile: Annotated[bool, "Show the profile to the reward model; the paper's does not see it."] = True
-    steps: Annotated[Count, "Optimiser steps."] = 16
-    batch_size: Annotated[Count, "Pairs a step."] = 4
-    learning_rate: Annotated[Positive, "Peak learning rate."] = 2e-4
-    max_tokens: Annotated[int, Meta(ge=64), "Longest input: profile, query and answer."] = 320
+    twin: Annotated[bool, "Train the same model blind to the profile beside it, to compare with."] = True
+    steps: Annotated[Count | None, "Optimiser steps; default: what reward.epochs takes."] = None
+    epochs: Annotated[Positive, "Passes over the training queries, where reward.steps is not set."] = 1.5
+    batch_size: Annotated[Count, "Queries a step; each brings all of its pairs."] = 4
+    micro_batch: Annotated[Count | None, "Queries a forward pass; default: a whole step."] = None
+    learning_rate: Annotated[Positive | None, "Peak learning rate; default: 2e-4, for an encoder 5e-5."] = None
+    schedule: Annotated[Literal["cosine", "linear"], "How the learning rate falls."] = "cosine"
+    warmup: Annotated[Share, "Share of the steps in which the learning rate rises."] = 0.1
+    kind_weights: Annotated[dict[str, NotNegative], "Weight of each kind of pair; 1 where none is named."] = field(
+        default_factory=dict
+    )
+    user_weights: Annotated[
+        Literal["equal-pairs", "equal-users"], "Whether each pair weighs the same, or each user."
+    ] = "equal-pairs"
+    margin: Annotated[NotNegative, "By how much the chosen answer is to score above the rejected one."] = 0.0
+    interaction: Annotated[NotNegative, "Weight of the interaction of profile and answer in the loss."] = 1.0
+    max_tokens: Annotated[int, Meta(ge=64), "Longest input, the answer aside: profile and query."] = 320
+    max_answer_tokens: Annotated[int, Meta(ge=8), "Longest answer; what goes beyond is cut off."] = 128
     heldout_share: Annotated[float, Meta(gt=0, lt=1), "Share of users, by a hash of the id, kept for the test."] = 0.2
+    heldout_queries: Annotated[
+        float, Meta(ge=0, lt=1), "Share of the other users' queries, by a hash of the id, kept for the test."
+    ] = 0.1
+    validation_share: Annotated[
+        float, Meta(ge=0, lt=1), "Share of the training pairs, drawn at random, kept to validate as the paper does."
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.micro_batch and self.batch_size % self.micro_batch:
+            raise WrongSetting("micro_batch", f"a divisor of the {self.batch_size} queries of a step")
+
+
+class DiagnosticsSettings(Section, kw_only=True, frozen=True):
+    """The diagnostics of a reward model, in `eval --reward-model`; `train-reward` draws no completions."""
+
+    samples: Annotated[Natural, "Completions drawn for each held-out query, for best-of-n; 0 draws none."] = 8
+    queries: Annotated[Count, "How many queries of each part completions are drawn for."] = 32
+    temperature: Annotated[Positive, "Sampling temperature of the draws."] = 0.7
 
 
 class WarmStartSettings(Section, kw_only=True, frozen=True):
@@ -178,14 +241,15 @@ class Config(Section, kw_only=True, frozen=True):
     generation: GenerationSettings = GenerationSettings()
     pairs: PairsSettings = PairsSettings()
     reward: RewardSettings = RewardSettings()
+    diagnostics: DiagnosticsSettings = DiagnosticsSettings()
     warm_start: WarmStartSettings = WarmStartSettings()
     policy: PolicySettings = PolicySettings()
     eval: EvalSettings = EvalSettings()
 
 
 # Constants of PrLM's released training code (method reference 1.1-1.4): LoRA r16/alpha 16, G 4, T 0.7, lr 1e-6, 2,500
-# steps of one prompt, completions of 768 tokens, k 2, the library's old defaults beta 0.04 and epsilon 0.2, a reward
-# model blind to the profile with 3 epochs at 5e-5 on pairs of the untuned model.
+# steps of one prompt, completions of 768 tokens, k 2, the library's old defaults beta 0.04 and epsilon 0.2, as reward
+# model a BERT blind to the profile with 3 epochs at 5e-5 on pairs of the untuned model, a tenth of them to validate.
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {
@@ -193,8 +257,25 @@ PRESETS: dict[str, dict[str, Any]] = {
         "retrieval": {"k": 2},
         "prompt": {"layout": "document", "max_tokens": 512},
         "generation": {"max_new_tokens": 768},
-        "pairs": {"policy": "none", "swapped": False, "max_queries": 5000},
-        "reward": {"profile": False, "batch_size": 64, "learning_rate": 5e-5, "steps": 240},
+        "pairs": {
+            "policy": "none",
+            "kinds": ["own>zero_shot"],
+            "swapped": False,
+            "max_queries": 5000,
+            "length_skew": 1.0,
+        },
+        "reward": {
+            "model": "bert-base-uncased",
+            "profile": False,
+            "epochs": 3,
+            "batch_size": 64,
+            "learning_rate": 5e-5,
+            "schedule": "linear",
+            "warmup": 0,
+            "interaction": 0,
+            "max_tokens": 512,
+            "validation_share": 0.1,
+        },
         "warm_start": {"kind": "none"},
         "policy": {
             "steps": 2500,

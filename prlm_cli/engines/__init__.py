@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 
 class Completion(NamedTuple):
@@ -17,6 +17,18 @@ class Completion(NamedTuple):
 class Engine(Protocol):
     """Completes prompts."""
 
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """What a completion depends on, besides its prompt, its key and the policy."""
+        ...
+
     def complete(self, prompts: Sequence[list[int]], keys: Sequence[str]) -> list[Completion]:
         """One completion a prompt, in order. `keys` seed the sampling of each, whatever batch it falls into."""
         ...
+
+
+def by_length(prompts: Sequence[list[int]], size: int) -> Iterator[list[int]]:
+    """The places of the prompts in batches, those of similar length together: that takes little padding."""
+    order = sorted(range(len(prompts)), key=lambda n: len(prompts[n]))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from prlm_cli.engines import Completion
+from prlm_cli.engines import Completion, by_length
+from prlm_cli.models.prefill import prefill_once
 from prlm_cli.models.quiet import quiet_libraries
 
 
@@ -44,12 +45,21 @@ class HfEngine:
         self._temperature = temperature
         self._seed = seed
 
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """What a completion depends on, besides its prompt, its key and the policy."""
+        seed = self._seed if self._temperature else None
+        return {
+            "stop_ids": sorted(self._stop_ids),
+            "max_new_tokens": self._max_new_tokens,
+            "temperature": self._temperature,
+            "seed": seed,
+        }
+
     def complete(self, prompts: Sequence[list[int]], keys: Sequence[str]) -> list[Completion]:
         """One completion a prompt, in order."""
-        order = sorted(range(len(prompts)), key=lambda n: len(prompts[n]))  # similar lengths together: little padding
         found: dict[int, Completion] = {}
-        for start in range(0, len(order), self._batch_size):
-            batch = order[start : start + self._batch_size]
+        for batch in by_length(prompts, self._batch_size):
             completions = self._complete_batch([prompts[n] for n in batch], [keys[n] for n in batch])
             found.update(zip(batch, completions, strict=True))
         return [found[n] for n in range(len(prompts))]
@@ -69,6 +79,7 @@ class HfEngine:
             output = self._model.generate(
                 input_ids=input_ids,
                 attention_mask=mask,
+                **prefill_once(self._model, input_ids, mask),
                 do_sample=False,  # sampling is argmax of noisy scores, so that it does not depend on the batch
                 logits_processor=sampling,
                 max_new_tokens=self._max_new_tokens,

@@ -62,7 +62,7 @@ def mean_interval(
     return Interval(mean, means[tail], means[-1 - tail], len(values), len(sums))
 
 
-def share_interval(hits: Sequence[bool], user_ids: Sequence[str]) -> Interval:
+def share_interval(hits: Sequence[float], user_ids: Sequence[str]) -> Interval:
     """The share of hits with its Wilson interval, each user counted as one observation.
 
     A bootstrap of few users that all agree would be certain of them; this is not. A user's rows may agree fully, so

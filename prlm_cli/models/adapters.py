@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,19 @@ from prlm_cli.core.errors import StorageError
 from prlm_cli.core.settings import ModelSettings
 from prlm_cli.models.quiet import quiet_libraries
 
+DEFAULT = "default"
+"""What PEFT calls the first adapter of a model."""
 
-def add_adapter(base: Any, settings: ModelSettings, *, seed: int, scores: bool = False) -> Any:
+_TRAIN_AGAIN = "train it again"
+
+
+def add_adapter(base: Any, settings: ModelSettings, *, seed: int) -> Any:
     """The base model with a new, trainable LoRA adapter on all linear layers.
 
     Args:
         base: From `load_base`.
         settings: Rank and scale.
         seed: Of the adapter's random half.
-        scores: Whether the base has a score head, which is then trained whole.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -29,7 +35,7 @@ def add_adapter(base: Any, settings: ModelSettings, *, seed: int, scores: bool =
         lora_alpha=settings.lora_alpha,
         lora_dropout=0.0,  # rollouts are drawn in training mode: dropout would make them another policy's
         target_modules="all-linear",
-        task_type="SEQ_CLS" if scores else "CAUSAL_LM",
+        task_type="CAUSAL_LM",
     )
     with quiet_libraries():
         model = get_peft_model(base, config)
@@ -37,8 +43,8 @@ def add_adapter(base: Any, settings: ModelSettings, *, seed: int, scores: bool =
     return model
 
 
-def load_adapter(base: Any, folder: Path, *, trainable: bool) -> Any:
-    """The base model with a saved adapter.
+def load_adapter(base: Any, folder: Path, *, trainable: bool, name: str = DEFAULT) -> Any:
+    """The base model with a saved adapter; a model that has adapters gets one more, which is not active.
 
     Raises:
         StorageError: If the folder holds none, or one of another base model.
@@ -47,15 +53,21 @@ def load_adapter(base: Any, folder: Path, *, trainable: bool) -> Any:
     from safetensors import SafetensorError, safe_open
 
     if not (folder / "adapter_model.safetensors").is_file():
-        raise StorageError(f"{folder} holds no adapter", hint="train the policy again")
+        raise StorageError(f"{folder} holds no adapter", hint=_TRAIN_AGAIN)
     try:
         with quiet_libraries():
-            model = PeftModel.from_pretrained(base, folder, is_trainable=trainable)
+            if isinstance(base, PeftModel):
+                model, was_training = base, base.training
+                model.load_adapter(folder, name, is_trainable=trainable)
+                model.train(was_training)  # loading ends in eval mode
+            else:
+                model = PeftModel.from_pretrained(base, folder, name, is_trainable=trainable)
         with safe_open(folder / "adapter_model.safetensors", "pt") as saved:
             # A base with fewer or more layers is loaded without an error, and with part of the weights.
-            fits = set(saved.keys()) == set(get_peft_model_state_dict(model, save_embedding_layers=False))
+            own = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+            fits = set(saved.keys()) == set(own)
     except SafetensorError as error:
-        raise StorageError(f"the adapter in {folder} is damaged", hint="train the policy again") from error
+        raise StorageError(f"the adapter in {folder} is damaged", hint=_TRAIN_AGAIN) from error
     except (RuntimeError, ValueError) as error:
         raise StorageError(f"{folder} does not fit the base model", hint="use the model it was trained on") from error
     if not fits:
@@ -65,11 +77,39 @@ def load_adapter(base: Any, folder: Path, *, trainable: bool) -> Any:
     return model
 
 
+def restore_adapter(model: Any, folder: Path) -> None:
+    """Puts the weights of a saved adapter into the model's own, in place."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    with quiet_libraries():
+        set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+
+
+@contextlib.contextmanager
+def active_adapter(model: Any, name: str) -> Iterator[None]:
+    """A block in eval mode with that adapter active; what is active and trainable before is so again after it."""
+    was_training, was_active = model.training, model.active_adapter
+    trainable = [parameter.requires_grad for parameter in model.parameters()]
+    try:
+        model.train(False)
+        if was_active != name:
+            model.set_adapter(name, inference_mode=True)
+        yield
+    finally:
+        if was_active != name:
+            model.set_adapter(was_active)
+            # Setting an adapter decides anew what is trained.
+            for parameter, is_trained in zip(model.parameters(), trainable, strict=True):
+                parameter.requires_grad_(is_trained)
+        model.train(was_training)
+
+
 def save_adapter(model: Any, folder: Path) -> None:
-    """Writes the adapter (and a trained head) as safetensors."""
+    """Writes the adapter as safetensors."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with quiet_libraries():
-        model.save_pretrained(folder, selected_adapters=["default"])  # not the reference of a KL term
+        model.save_pretrained(folder, selected_adapters=[DEFAULT])  # not the reference of a KL term, nor a judge
     (folder / "README.md").unlink(missing_ok=True)  # the library's empty model card
 
 

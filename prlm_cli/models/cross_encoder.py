@@ -12,10 +12,10 @@ from prlm_cli.core.reporting import Reporter
 from prlm_cli.models.encoder import without_surrogates
 from prlm_cli.models.loading import device_and_dtype, fingerprint_of, resolve_model, unfit_models_named
 from prlm_cli.models.quiet import quiet_libraries
+from prlm_cli.models.tokenization import AS_TEXT, beginning_of, pair_limit
 
 DEFAULT_CROSS_ENCODER = "cross-encoder/ms-marco-MiniLM-L6-v2"
 _BATCH = 32
-_AS_TEXT = {"split_special_tokens": True}  # a "[SEP]" that somebody wrote ends nothing
 
 
 class CrossEncoder:
@@ -33,7 +33,7 @@ class CrossEncoder:
         self.fingerprint = fingerprint
         self._model = model
         self._tokenizer = tokenizer
-        self._limit = _limit(model, tokenizer)
+        self._limit = pair_limit(model, tokenizer)
 
     @torch.inference_mode()
     def score(self, query: str, texts: Sequence[str]) -> list[float]:
@@ -42,7 +42,7 @@ class CrossEncoder:
         A pair beyond the model's limit loses the end of its text. A query is cut only where it would take more than
         three quarters of the room.
         """
-        query = self._beginning(without_surrogates(query), self._limit * 3 // 4)
+        query = beginning_of(without_surrogates(query), self._limit * 3 // 4, self._tokenizer)
         scores = [0.0] * len(texts)
         order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
         for start in range(0, len(order), _BATCH):
@@ -54,17 +54,12 @@ class CrossEncoder:
                 max_length=self._limit,
                 padding=True,
                 return_tensors="pt",
-                **_AS_TEXT,
+                **AS_TEXT,
             )
             logits = self._model(**encoded.to(self._model.device)).logits[:, 0]  # (B,)
             for n, logit in zip(batch, logits.tolist(), strict=True):
                 scores[n] = logit
         return scores
-
-    def _beginning(self, text: str, tokens: int) -> str:
-        options = {"truncation": True, "max_length": tokens, "return_offsets_mapping": True, **_AS_TEXT}
-        offsets = self._tokenizer(text, add_special_tokens=False, **options)["offset_mapping"]
-        return text[: offsets[-1][1]] if len(offsets) == tokens else text
 
 
 def load_cross_encoder(name: str, *, device: str | None = None, reporter: Reporter | None = None) -> CrossEncoder:
@@ -94,11 +89,3 @@ def load_cross_encoder(name: str, *, device: str | None = None, reporter: Report
         tokenizer.pad_token = tokenizer.eos_token
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # decoders score at the last other token
     return CrossEncoder(name, fingerprint_of(folder), model.to(device or device_and_dtype()[0]).eval(), tokenizer)
-
-
-def _limit(model: Any, tokenizer: Any) -> int:
-    """The tokens that a pair may have."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", tokenizer.model_max_length)
-    if tokenizer.model_max_length <= positions:
-        return int(tokenizer.model_max_length)
-    return int(positions) - 2  # RoBERTa's first two are never a token's; a tokenizer that knows no limit says 1e30

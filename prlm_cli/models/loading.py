@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 _WANTED_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
+_CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
 _HUB_TIMEOUT = 10.0  # seconds to wait for a hub that does not answer
 
 
@@ -74,31 +75,38 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_base(folder: Path, settings: ModelSettings, *, scores: bool = False, seed: int = 0) -> Any:
+def load_base(folder: Path, settings: ModelSettings) -> Any:
     """The base model on the best device here: bf16 on a GPU, fp32 on a CPU, NF4 with `qlora`.
 
     Args:
         folder: From `resolve_model`.
         settings: Whether to quantise.
-        scores: With a head of one score (a reward model) instead of the language model's.
-        seed: Of that head's start.
 
     Raises:
         MissingError: If 4-bit loading does not work here.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers import AutoModelForCausalLM
 
-    torch.manual_seed(seed)
     device, dtype = device_and_dtype()
     options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "device_map": {"": device}}
     if settings.qlora:
         options["quantization_config"] = _nf4(dtype)
-    kind = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
     with quiet_libraries():
-        model = kind.from_pretrained(folder, **options, **({"num_labels": 1} if scores else {}))
+        model = AutoModelForCausalLM.from_pretrained(folder, **options)
     keep_gradients(model)
     return model
+
+
+def is_causal(folder: Path) -> bool:
+    """Whether a model's configuration says that it is a causal language model; any other is taken for an encoder.
+
+    Raises:
+        SettingsError: If the configuration cannot be read.
+    """
+    with unfit_models_named(str(folder)):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        names = config.get("architectures") or [] if isinstance(config, dict) else []
+        return any(name.endswith(_CAUSAL_ENDINGS) for name in names)
 
 
 @contextlib.contextmanager

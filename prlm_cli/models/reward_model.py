@@ -3,84 +3,95 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-
-from prlm_cli.core.prompts import PromptBuilder
-from prlm_cli.core.records import ProfileDocument
+from prlm_cli.core.errors import StorageError
 from prlm_cli.core.workspace import read_json, write_text
-from prlm_cli.models.tokenization import TokenizerCodec
+from prlm_cli.models.scorer import Item
+
+if TYPE_CHECKING:
+    import torch
 
 _TEMPERATURE_FILE = "temperature.json"
 
+Encoded = tuple[tuple[int, ...], tuple[int, ...]]
+"""An input as a network reads it. Of a causal model: the ids of the prompt, and of the answer. Of an encoder: the ids
+of both together, and the segment of each (none where the model knows no segments)."""
 
-Item = tuple[str, Sequence[ProfileDocument], str]
-"""What is scored: a query's text, the records shown with it, and an answer."""
+
+class Network(Protocol):
+    """What turns encoded inputs into scores, and is trained."""
+
+    def encode(self, items: Sequence[Item]) -> list[Encoded]:
+        """The items as the network reads them."""
+        ...
+
+    def __call__(self, inputs: Sequence[Encoded]) -> torch.Tensor:
+        """(N,) scores in fp32, in the order of the inputs; the gradient flows."""
+        ...
+
+    def batches(self, inputs: Sequence[Encoded]) -> Iterator[list[int]]:
+        """The positions of the inputs in batches that fit into memory."""
+        ...
+
+    def scoring(self) -> AbstractContextManager[None]:
+        """A block in which the network scores and is not trained; it is as before after it."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Writes what was trained, as safetensors."""
+        ...
+
+    def restore(self, folder: Path) -> None:
+        """Puts what was saved into the network, in place."""
+        ...
 
 
 class RewardModel:
-    """A scorer of (profile, query, answer): a base model with an adapter and a head of one score.
-
-    The input is the policy's prompt in the layout `completion`, packed by the same builder, followed by the answer.
+    """A scorer of (profile, query, answer); a `Scorer`.
 
     Args:
-        model: A sequence classifier with one label.
-        tokenizer: Of the model.
-        builder: Packs the input; its layout is `completion`, without reasoning.
-        sees_profile: Whether records are shown; the paper's model does not see them.
+        network: Gives the scores.
+        sees_profile: Whether it is shown the records; the paper's is not.
         temperature: T in `sigmoid(s / T)`.
     """
 
-    def __init__(
-        self, model: Any, tokenizer: Any, builder: PromptBuilder, *, sees_profile: bool, temperature: float = 1.0
-    ) -> None:
-        self.model = model
-        self.tokenizer = tokenizer
-        self.builder = builder
+    def __init__(self, network: Network, *, sees_profile: bool, temperature: float = 1.0) -> None:
+        self.network = network
         self.sees_profile = sees_profile
         self.temperature = temperature
-        # The score is read at the last token that is not padding.
-        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
 
-    def encode(self, text: str, profile: Sequence[ProfileDocument], answer: str) -> list[int]:
-        """The ids of one input. No end token: where it serves as padding it would be taken for such."""
-        codec = self.builder.codec
-        assert isinstance(codec, TokenizerCodec)
-        packed = self.builder.build(text, profile if self.sees_profile else ())
-        return [*packed.ids, *codec.encode_completion(self.builder.completion(answer))[:-1]]
+    def encode(self, items: Sequence[Item]) -> list[Encoded]:
+        """The items as the network reads them; a blind one without their records."""
+        return self.network.encode(items if self.sees_profile else [item._replace(profile=()) for item in items])
 
-    @torch.no_grad()
-    def scores(self, items: Sequence[Item], *, batch_size: int = 16) -> list[float]:
-        """The logit of each item, batched by length; equal inputs get the very same one."""
-        asked = [tuple(self.encode(*item)) for item in items]
+    def scores(self, items: Sequence[Item]) -> list[float]:
+        """The logit of each item; equal inputs get the very same one."""
+        return self.scores_of(self.encode(items))
+
+    def scores_of(self, inputs: Sequence[Encoded]) -> list[float]:
+        """The logit of each encoded input; equal ones get the very same one."""
+        import torch
+
         # Scored once: in another batch the same input differs in its last digits, which would pass for a difference.
-        encoded = [list(ids) for ids in dict.fromkeys(asked)]
-        order = sorted(range(len(encoded)), key=lambda n: len(encoded[n]))
-        found = [0.0] * len(encoded)
-        was_training = self.model.training
-        self.model.train(False)
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            longest = max(len(encoded[n]) for n in batch)
-            pad = self.tokenizer.pad_token_id
-            ids = [encoded[n] + [pad] * (longest - len(encoded[n])) for n in batch]
-            mask = [[1] * len(encoded[n]) + [0] * (longest - len(encoded[n])) for n in batch]
-            logits = self.model(
-                input_ids=torch.tensor(ids, device=self.model.device),  # (B, T)
-                attention_mask=torch.tensor(mask, device=self.model.device),
-            ).logits[:, 0]
-            for n, logit in zip(batch, logits.float().tolist(), strict=True):
-                found[n] = logit
-        self.model.train(was_training)
-        by_input = dict(zip(map(tuple, encoded), found, strict=True))
-        return [by_input[ids] for ids in asked]
+        unique = list(dict.fromkeys(inputs))
+        found: dict[Encoded, float] = {}
+        with self.network.scoring(), torch.no_grad():
+            for batch in self.network.batches(unique):
+                chosen = [unique[n] for n in batch]
+                found.update(zip(chosen, self.network(chosen).tolist(), strict=True))
+        return [found[encoded] for encoded in inputs]
 
     def rewards(self, items: Sequence[Item]) -> list[float]:
         """`sigmoid(logit / temperature)` of each item, in [0, 1]."""
-        return [1 / (1 + math.exp(-max(-50.0, min(50.0, s / self.temperature)))) for s in self.scores(items)]
+        return [self.reward(score) for score in self.scores(items)]
+
+    def reward(self, score: float) -> float:
+        """The reward that a logit stands for."""
+        return 1 / (1 + math.exp(-max(-50.0, min(50.0, score / self.temperature))))
 
 
 def fit_temperature(margins: Sequence[float]) -> float:
@@ -96,10 +107,18 @@ def fit_temperature(margins: Sequence[float]) -> float:
 
 
 def save_temperature(folder: Path, temperature: float) -> None:
-    """Keeps T beside the adapter."""
+    """Keeps T beside the weights."""
     write_text(folder / _TEMPERATURE_FILE, f'{{"temperature": {temperature}}}\n')
 
 
 def load_temperature(folder: Path) -> float:
-    """The T kept beside the adapter."""
-    return float(read_json(folder / _TEMPERATURE_FILE)["temperature"])
+    """The T kept beside the weights.
+
+    Raises:
+        StorageError: If it is missing or damaged.
+    """
+    path = folder / _TEMPERATURE_FILE
+    found = read_json(path).get("temperature")
+    if not isinstance(found, int | float) or not 0 < found < math.inf:
+        raise StorageError(f"{path} cannot be read", hint="train the reward model again")
+    return float(found)

@@ -8,6 +8,9 @@ from typing import Any
 
 from prlm_cli.core.prompts import Prompt
 
+AS_TEXT = {"split_special_tokens": True}
+"""How a tokenizer is called on what somebody wrote: a "[SEP]" in it ends nothing."""
+
 _PLAIN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
@@ -105,3 +108,18 @@ class TokenizerCodec:
     def _encode_own(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
+
+
+def beginning_of(text: str, tokens: int, tokenizer: Any) -> str:
+    """The beginning of a text that is so many tokens long; the whole text where it is no longer."""
+    options = {"truncation": True, "max_length": tokens, "return_offsets_mapping": True, **AS_TEXT}
+    offsets = tokenizer(text, add_special_tokens=False, **options)["offset_mapping"]
+    return text[: offsets[-1][1]] if len(offsets) == tokens else text
+
+
+def pair_limit(model: Any, tokenizer: Any) -> int:
+    """The tokens that a pair of texts may have in a model that reads both together."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", tokenizer.model_max_length)
+    if tokenizer.model_max_length <= positions:
+        return int(tokenizer.model_max_length)
+    return int(positions) - 2  # RoBERTa's first two are never a token's; a tokenizer that knows no limit says 1e30

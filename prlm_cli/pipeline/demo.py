@@ -110,7 +110,7 @@ def demo(
     clock.done("prompt", f"untrained best: layout {form.layout}, k={form.k} (on {size.form_queries} training queries)")
     _forget_finished(workspace)
     reward = train_reward(workspace, config, name=REWARD_RUN, reporter=reporter)
-    accuracy = reward.metrics["accuracy"]["swapped"]
+    accuracy = reward.metrics["accuracy"]["own>swapped"]
     gate = reward.metrics["gate"]
     clock.done(
         "reward model", f"own over swapped {accuracy['mean']:.2f} of {accuracy['n']} held-out pairs, gate {gate}"

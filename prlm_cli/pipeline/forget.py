@@ -4,9 +4,10 @@ Killed at any moment, the same command again completes it. What is to be looked 
 that goes last:
 
 1. A journal is written: hashes of all parts of the texts that are to go (`marks`), and how many texts there are.
-2. Files are cleaned. Of record files (JSONL) the lines go that are the user's: `user_id`, `swapped_user_id` or
-   `profile_user_id` says so. What `index --on-error skip` left out goes whole: nobody knows whose it is. So does what
-   holds a mark in the cache or among half-written files, and a checkpoint that was never completed.
+2. Files are cleaned. Of record files (JSONL), those in the cache among them, the lines go that are the user's:
+   `user_id`, `swapped_user_id` or `profile_user_id` says so. What `index --on-error skip` left out goes whole: nobody
+   knows whose it is. So does what else holds a mark in the cache or among half-written files, and a checkpoint that was
+   never completed.
 3. The rows are deleted and overwritten in one transaction, and the store's log is emptied.
 4. The store is written anew. SQLite leaves copies of rows that moved in unused parts of its pages, among them earlier
    versions of a document; to overwrite a row does not reach its copies.
@@ -34,6 +35,7 @@ from prlm_cli.core.files import replace_file
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.pipeline import marks
+from prlm_cli.pipeline.completion_cache import caches_in_use
 from prlm_cli.pipeline.leftovers import JOURNAL, Cleaning, Sought, clean, look_up, plan, search
 from prlm_cli.pipeline.training_set import user_hash
 
@@ -90,13 +92,13 @@ def forget(
     with workspace.open_store():
         pass  # where there is no index, that is known before a lock is made
     with workspace.write_lock(reporter=reporter):
-        _check_no_training(workspace, runs)
+        _check_nothing_is_written(workspace, runs)
         sought, planned = _prepare(workspace, user_id, doc_id, runs)
         journal = _journal_of(workspace, user_id, doc_id)
         _write_journal(journal, sought)
         clean(workspace, sought, planned)
         forgotten = _erase(workspace, sought, _forgotten(workspace, sought, planned, runs), reporter)
-        _check_no_training(workspace, runs_trained_on(workspace, user_id))
+        _check_nothing_is_written(workspace, runs_trained_on(workspace, user_id))
         started = time.monotonic()
         held, size = search(workspace, sought, reporter.stage("search, MB"))
         if held:
@@ -148,11 +150,13 @@ def _made_with(run: Run) -> set[str]:
     return set()
 
 
-def _check_no_training(workspace: Workspace, runs: list[str]) -> None:
-    # It has read the user's records, and may write pairs of them when everything is done here.
+def _check_nothing_is_written(workspace: Workspace, runs: list[str]) -> None:
+    # What trains or answers has read the user's records, and may write of them when everything is done here.
     for name in runs:
         if workspace.is_locked(name):
             raise StorageError(f"run '{name}' is being trained on it: not yet erased", hint="end that first")
+    for name in caches_in_use(workspace):
+        raise StorageError(f"{name} is being written: not yet erased", hint="end that first")
 
 
 def _prepare(workspace: Workspace, user_id: str, doc_id: str | None, runs: list[str]) -> tuple[Sought, Cleaning]:

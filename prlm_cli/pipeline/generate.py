@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from operator import length_hint
 
 from prlm_cli.core.records import Generation, Retrieved, Usage, widen
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config
+from prlm_cli.pipeline.completion_cache import CompletionCache
 from prlm_cli.pipeline.policies import Policy
 
 _BATCHES_A_WINDOW = 4
@@ -21,6 +23,8 @@ def generate(
     temperature: float | None = None,
     reporter: Reporter | None = None,
     stage: str = "generate",
+    cache: CompletionCache | None = None,
+    draws: int = 1,
 ) -> Iterator[Generation]:
     """A generation for each retrieved record, in their order.
 
@@ -31,19 +35,28 @@ def generate(
         temperature: Instead of the configured one.
         reporter: Told how many are done.
         stage: What the progress is called.
+        cache: Of this policy; what it holds is not computed again, and it keeps what is.
+        draws: How many of each, one after the other. A draw is seeded by the query's id and its number: it is the same
+            in whatever batch, and among more draws.
 
     Raises:
         SettingsError: If no query fits into a prompt.
     """
     engine = policy.engine(config, temperature=temperature)
     report = (reporter or Silent()).stage(stage)
-    stream = iter(queries)
+    total = length_hint(queries) * draws
+    stream = ((query, _key(query, draw)) for query in queries for draw in range(draws))
     done = 0
     # A window of several batches lets prompts of similar length share one; the first is small: results come soon.
     size = config.generation.batch_size
-    while window := list(islice(stream, size)):
+    while keyed := list(islice(stream, size)):
+        window, keys = zip(*keyed, strict=True)
         packed = [policy.builder.build(query.text, query.profile) for query in window]
-        completions = engine.complete([p.ids for p in packed], [query.query_id for query in window])
+        ids = [prompt.ids for prompt in packed]
+        if cache is None:
+            completions = engine.complete(ids, keys)
+        else:
+            completions = cache.complete(engine, window, ids, config.generation.batch_size, keys=keys)
         for query, prompt, completion in zip(window, packed, completions, strict=True):
             parsed = policy.builder.parse(completion.text)
             yield widen(
@@ -64,5 +77,10 @@ def generate(
                 ),
             )
         done += len(window)
-        report(done)
+        report(done, total)
         size = config.generation.batch_size * _BATCHES_A_WINDOW
+
+
+def _key(query: Retrieved, draw: int) -> str:
+    """What a draw is seeded by, with the seed; the first one is that of a single completion."""
+    return f"{query.query_id}#{draw}" if draw else query.query_id

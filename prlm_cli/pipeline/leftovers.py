@@ -67,10 +67,11 @@ def plan(workspace: Workspace, sought: Sought, runs: Iterable[str]) -> Cleaning:
         runs: The runs that were trained on it: what is left of a save that was interrupted goes.
     """
     planned = Cleaning([], [workspace.errors] if workspace.errors.exists() else [])
-    in_cache = Marks(sought.marks.hashes, sought.marks.strings | _as_json_value(sought.owner))
+    names = _as_json_value(sought.owner.user_id) if sought.owner.doc_id is None else set()
+    in_cache = Marks(sought.marks.hashes, sought.marks.strings | names)
     for path in _files(workspace):
         with _at(path):
-            if workspace.cache in path.parents:
+            if workspace.cache in path.parents and path.suffix != ".jsonl":
                 planned.removed.extend([path] if in_cache.found_in_file(path) else [])
             elif path != workspace.errors and (_is_half_written(path) or path.suffix == ".jsonl"):
                 to_change = planned.removed if _is_half_written(path) else planned.rewritten
@@ -124,14 +125,17 @@ def _is_trace(workspace: Workspace, path: Path, sought: Sought) -> Callable[[byt
     """Tells of a line of a record file whether it has to go.
 
     A line that does not say whose it is may just share a phrase with what is sought. It counts in files alone that only
-    this program writes.
+    this program writes; what can be made again goes if it but names the user.
     """
-    is_ours = _is_half_written(path) or workspace.runs_folder in path.parents
-    is_suspect = is_ours and bool(sought.marks.found_in_file(path))
+    wanted = sought.marks
+    if workspace.cache in path.parents:
+        wanted = Marks(wanted.hashes, wanted.strings | _as_json_value(sought.owner.user_id))
+    is_ours = _is_half_written(path) or bool({workspace.runs_folder, workspace.cache} & {*path.parents})
+    is_suspect = is_ours and bool(wanted.found_in_file(path))
 
     def is_trace(line: bytes) -> bool:
         owns = sought.owner.owns(line)
-        return owns or (owns is None and is_suspect and bool(sought.marks.found_in(line)))
+        return owns or (owns is None and is_suspect and bool(wanted.found_in(line)))
 
     return is_trace
 
@@ -190,11 +194,9 @@ def _telling(user_id: str, user_ids: Iterable[str]) -> set[bytes]:
     return {text[: marks.MAX_STRING] for text in marks.spellings(user_id)}
 
 
-def _as_json_value(owner: Owner) -> set[bytes]:
+def _as_json_value(user_id: str) -> set[bytes]:
     """A user's id in quotation marks; the cache can be made again, so a mere word will do there."""
-    if owner.doc_id is not None:
-        return set()
-    return {(b'"' + text + b'"')[: marks.MAX_STRING] for text in marks.quoted(owner.user_id)}
+    return {(b'"' + text + b'"')[: marks.MAX_STRING] for text in marks.quoted(user_id)}
 
 
 def _files(workspace: Workspace) -> list[Path]:

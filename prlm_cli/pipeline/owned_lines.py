@@ -30,6 +30,7 @@ class _Line(msgspec.Struct):
     query_id: str | None = None
     doc_id: str | None = None
     source_doc_id: str | None = None
+    swapped_query_id: str | None = None
     text: str | None = None
     profile: list[_Shown] = []
     swapped_profile: list[_Shown] = []
@@ -75,6 +76,8 @@ class Owner:
         return self._is_of_document(found) or self._shows_document([*own_profile, *swapped])
 
     def _is_of_document(self, line: _Line) -> bool:
+        if line.swapped_user_id == self.user_id and line.swapped_query_id in self.query_ids:
+            return True
         if line.user_id != self.user_id:
             return False
         by_text = line.text is not None and terms.fingerprint_of(line.text) in self.texts

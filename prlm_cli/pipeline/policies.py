@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +29,14 @@ _MEASURED_LAYOUTS: dict[str, Layout] = {EMBEDDED_MODEL: "completion"}
 
 @dataclass(frozen=True)
 class Policy:
-    """A policy: `name` is that of its run, or "untrained"."""
+    """A policy: `name` is that of its run, or "untrained"; `folders` hold its weights, if it is not being trained."""
 
     name: str
     model: Any
     tokenizer: Any
     builder: PromptBuilder
     codec: TokenizerCodec
+    folders: tuple[Path, ...] = ()
 
     @property
     def stop_ids(self) -> list[int]:
@@ -48,6 +50,15 @@ class Policy:
     def max_new_tokens(self) -> int:
         """Longest completion where no setting says so."""
         return _REASONING_TOKENS if self.builder.reasoning else _ANSWER_TOKENS
+
+    def fingerprint(self) -> str:
+        """Identifies what it answers by, prompts aside: weights, tokenizer, and their precision on this device."""
+        from prlm_cli.models.loading import fingerprint_of
+
+        assert self.folders, "weights that change have no fingerprint"
+        is_quantised = hasattr(self.model.config, "quantization_config")
+        facts = (*map(fingerprint_of, self.folders), self.model.dtype, self.model.device.type, is_quantised)
+        return hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
 
     def engine(self, config: Config, *, temperature: float | None = None) -> Engine:
         """The engine that decodes this policy as the generation settings say."""
@@ -161,7 +172,8 @@ def load_policy(
     elif trainable:
         model = adapters.add_adapter(model, config.model, seed=config.seed)
     name = run.name if run else (str(adapter) if adapter else UNTRAINED)
-    return Policy(name, model, tokenizer, builder_for(config.prompt, codec), codec)
+    folders = () if trainable else (folder, *([weights] if weights else []))
+    return Policy(name, model, tokenizer, builder_for(config.prompt, codec), codec, folders)
 
 
 def builder_for(prompt: PromptSettings, codec: TokenizerCodec) -> PromptBuilder:

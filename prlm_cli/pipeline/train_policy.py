@@ -24,8 +24,8 @@ from prlm_cli.pipeline.layouts import resolve_prompt
 from prlm_cli.pipeline.policies import Policy, load_policy
 from prlm_cli.pipeline.queries import stored_queries
 from prlm_cli.pipeline.retrieve import retrieve
+from prlm_cli.pipeline.reward_models import Base, load_reward_model
 from prlm_cli.pipeline.runs import claim_run
-from prlm_cli.pipeline.train_reward import load_reward_model
 from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_hashes
 from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
 from prlm_cli.rewards import REWARDS, Reward
@@ -81,7 +81,7 @@ def train_policy(
         policy = load_policy(config, run=start, trainable=True, reporter=reporter)
         if start and start.metrics["prompt_hash"] != policy.builder.hash:
             raise SettingsError(f"run '{start.name}' was trained with other prompts", hint="give it the same settings")
-        reward_model = load_reward_model(reward_run, reporter) if reward_run else None
+        reward_model = _reward_model(reward_run, policy, config, reporter) if reward_run else None
         _train(run, policy, training, held_out, config, reward_model, reporter)
     return run
 
@@ -175,6 +175,14 @@ def _reward_run(workspace: Workspace, config: Config, *, force: bool, reporter: 
         )
     reporter.note(f"reward model {run.name} did not pass its gate: its weight is 0")
     return None
+
+
+def _reward_model(run: Run, policy: Policy, config: Config, reporter: Reporter) -> RewardModel:
+    """The reward model of a run; where it sits on the policy's base, that base is in memory once."""
+    from prlm_cli.models.loading import resolve_model
+
+    base = Base(resolve_model(config.model.name, reporter), config.model.qlora, policy.model)
+    return load_reward_model(run, reporter, base=base)
 
 
 def _start_run(workspace: Workspace, config: Config) -> Run | None:

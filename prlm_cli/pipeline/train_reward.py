@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
+import random
+import shutil
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import PreferencePair, Query, Retrieved
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config
-from prlm_cli.core.store import Store
-from prlm_cli.core.workspace import Run, Workspace
-from prlm_cli.metrics.intervals import share_interval
-from prlm_cli.models.reward_model import RewardModel
+from prlm_cli.core.workspace import Run, Workspace, write_text
+from prlm_cli.models.scorer import Item, Scorer
+from prlm_cli.pipeline.held_out import Split, split_pairs
 from prlm_cli.pipeline.layouts import resolve_prompt
-from prlm_cli.pipeline.pairs import build_pairs
-from prlm_cli.pipeline.policies import Policy, load_policy, with_prompt
+from prlm_cli.pipeline.pair_scores import Part
+from prlm_cli.pipeline.pairs import PAIRS, normalised, pairs_for
+from prlm_cli.pipeline.reward_models import find_reward_model, load_reward_model, load_twin, new_reward_model, twin_of
+from prlm_cli.pipeline.reward_quality import reward_quality
+from prlm_cli.pipeline.reward_report import html_report
 from prlm_cli.pipeline.runs import claim_run
 from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_hashes
-from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
 
-_PAIRS = "pairs.jsonl"
+__all__ = ["load_reward_model", "train_reward"]
+
+_REPORT = "report.html"
+_VALIDATION_SEED = 42  # of PrLM's released code
 
 
 def train_reward(
@@ -47,153 +51,135 @@ def train_reward(
         reporter: Told about progress.
 
     Raises:
-        DataError: If there is nothing to train on, or no user is left to test on.
+        DataError: If there is nothing to train on, no user is left to test on, or no pair has a contrast.
+        Diverged: If the loss is not finite.
+        MissingError: If a model cannot be had.
+        SettingsError: If the settings do not go together, or the model cannot be given a score.
     """
     reporter = reporter or Silent()
+    if pairs is not None:
+        given = _with_contrast(pairs, reporter)
+        _check_users(given)
+        split_pairs(given, config.reward)  # what is wrong with them is known before anything is written
+        find_reward_model(config, reporter)
+        run = _claim(workspace, resolve_prompt(workspace, [], config, reporter), given, name, resume, reporter)
+        with workspace.write_lock(run.name):
+            if not (run.folder / PAIRS).exists():
+                jsonl.write(run.folder / PAIRS, given)  # for its diagnostics, to know whom it was trained on
+            _train(run, given, config, reporter)
+        return run
     with workspace.open_store() as store:
         training = training_queries(store, config, queries)
-        if len({item.user_id for item in (training if pairs is None else pairs)}) < 2:
-            raise DataError(
-                "a reward model needs two users: one to learn from, one to test on", hint="index more users"
-            )
+        _check_users(training)
+        find_reward_model(config, reporter)  # before hours of writing answers
         config = resolve_prompt(workspace, training, config, reporter)
-        run = claim_run(
-            workspace,
-            "reward",
-            name,
-            config,
-            fingerprint(training if pairs is None else pairs),
-            resume=resume,
-            reporter=reporter,
-            trained_on=user_hashes([*training, *(pairs or [])]),
-        )
+        run = _claim(workspace, config, training, name, resume, reporter)
         with workspace.write_lock(run.name):
-            built = list(pairs) if pairs is not None else _pairs(store, workspace, run, training, config, reporter)
-            _train(run, built, config, reporter)
+            _train(run, pairs_for(run, workspace, store, training, config, reporter), config, reporter)
     return run
 
 
-def load_reward_model(run: Run, reporter: Reporter) -> RewardModel:
-    """The reward model of a finished run."""
-    from prlm_cli.core.settings import resolve
-    from prlm_cli.models.adapters import load_adapter
-    from prlm_cli.models.reward_model import load_temperature
-
-    config = resolve(config_file=run.folder / "config.toml")
-    model = _new_model(config, reporter)
-    model.model = load_adapter(model.model, run.adapter, trainable=False)
-    model.temperature = load_temperature(run.adapter)
-    return model
-
-
-def heldout_users(user_ids: Iterable[str], share: float) -> set[str]:
-    """The users kept for the test: those whose id hashes below the share, so the same ones in every run.
-
-    At least one of them, and at least one of the others, as long as there are two: few users may hash all to one side.
-    """
-    ranked = sorted((_fraction(user_id), user_id) for user_id in set(user_ids))
-    count = sum(fraction < share for fraction, _ in ranked)
-    return {user_id for _, user_id in ranked[: max(1, min(count, len(ranked) - 1))]} if len(ranked) > 1 else set()
+def _claim(
+    workspace: Workspace,
+    config: Config,
+    data: Sequence[Retrieved | PreferencePair],
+    name: str | None,
+    resume: bool,
+    reporter: Reporter,
+) -> Run:
+    return claim_run(
+        workspace,
+        "reward",
+        name,
+        config,
+        fingerprint(data),
+        resume=resume,
+        reporter=reporter,
+        trained_on=user_hashes(data),
+    )
 
 
-def _fraction(user_id: str) -> float:
-    """A number in [0, 1) that depends on the id alone."""
-    return int.from_bytes(hashlib.blake2b(user_id.encode(), digest_size=4).digest(), "little") / 2**32
+def _check_users(records: Iterable[Retrieved | PreferencePair]) -> None:
+    if len({record.user_id for record in records}) < 2:
+        raise DataError("a reward model needs two users: one to learn from, one to test on", hint="index more users")
 
 
-def _pairs(
-    store: Store, workspace: Workspace, run: Run, training: list[Retrieved], config: Config, reporter: Reporter
-) -> list[PreferencePair]:
-    """The run's pairs: read back where an interrupted run had built them."""
-    path = run.folder / _PAIRS
-    if path.exists():
-        return list(jsonl.read(path, PreferencePair))
-    policy = _pair_policy(workspace, training, config, reporter)
-    pairs = build_pairs(store, training, policy, config, reporter)
-    jsonl.write(path, pairs)
-    return pairs
-
-
-def _pair_policy(workspace: Workspace, training: list[Retrieved], config: Config, reporter: Reporter) -> Policy:
-    if config.pairs.policy not in ("warm-start", "none"):
-        from prlm_cli.core.settings import resolve
-
-        run = workspace.run(config.pairs.policy)
-        return load_policy(resolve(config_file=run.folder / "config.toml"), run=run, reporter=reporter)
-    if config.pairs.policy == "warm-start":
-        kind = warm_start_kind(config, reasons_by_itself=False)
-        if kind != "none":
-            return load_policy(config, run=warm_start(workspace, training, config, kind, reporter), reporter=reporter)
-    return load_policy(with_prompt(config, reasoning="off"), reporter=reporter)
-
-
-def _new_model(config: Config, reporter: Reporter) -> RewardModel:
-    from prlm_cli.core.prompts import PromptBuilder
-    from prlm_cli.models.loading import load_base, load_tokenizer, resolve_model
-    from prlm_cli.models.tokenization import TokenizerCodec
-    from prlm_cli.tasks import TASKS
-
-    folder = resolve_model(config.model.name, reporter)
-    tokenizer = load_tokenizer(folder)
-    task = TASKS[config.prompt.task]
-    builder = PromptBuilder(task, "completion", False, config.reward.max_tokens, TokenizerCodec(tokenizer))
-    base = load_base(folder, config.model, scores=True, seed=config.seed)
-    return RewardModel(base, tokenizer, builder, sees_profile=config.reward.profile)
+def _with_contrast(pairs: Sequence[PreferencePair], reporter: Reporter) -> list[PreferencePair]:
+    """The pairs whose answers differ."""
+    kept = [pair for pair in pairs if normalised(pair.chosen) != normalised(pair.rejected)]
+    if not kept:
+        raise DataError(f"none of the {len(pairs)} pairs has a contrast: its answers are equal", hint="bring others")
+    if len(kept) < len(pairs):
+        reporter.note(f"left out {len(pairs) - len(kept)} pairs whose answers are equal")
+    return kept
 
 
 def _train(run: Run, pairs: Sequence[PreferencePair], config: Config, reporter: Reporter) -> None:
-    from prlm_cli.models.adapters import add_adapter, save_adapter
+    try:
+        split = split_pairs(pairs, config.reward)
+    except DataError:
+        shutil.rmtree(run.folder)  # it could not be gone on with
+        raise
+    training, validation = _validation_split(split.training, config.reward.validation_share)
+    steps = _train_one(run, training, split, config, reporter)
+    if config.reward.profile and config.reward.twin:
+        twin = twin_of(run)
+        twin.folder.mkdir(exist_ok=True, mode=0o700)
+        _train_one(twin, training, split, config, reporter, blind=True)
+    # What is tested is what was saved; and the base models of the trainings are gone.
+    model = load_reward_model(run, reporter)
+    quality = reward_quality(
+        model,
+        users=Part(split.heldout_users),
+        queries=Part(split.heldout_queries),
+        blind=load_twin(run, reporter),
+        temperature=model.temperature,
+        resamples=config.eval.bootstrap,
+        seed=config.seed,
+    )
+    write_text(run.folder / _REPORT, html_report(run.name, quality))
+    metrics = quality.as_metrics()
+    if validation:
+        metrics["validation_accuracy"] = _mean_hit(_margins(model, validation))
+    run.finish({"training_pairs": len(training), "steps": steps, **metrics})
+
+
+def _train_one(
+    run: Run, training: list[PreferencePair], split: Split, config: Config, reporter: Reporter, *, blind: bool = False
+) -> int:
+    """Trains the reward model or its blind twin, keeps it, and says in how many steps."""
     from prlm_cli.models.reward_model import fit_temperature, save_temperature
     from prlm_cli.training.contrastive import train_contrastive
 
-    held_out = heldout_users((pair.user_id for pair in pairs), config.reward.heldout_share)
-    test = [pair for pair in pairs if pair.user_id in held_out]
-    training = [pair for pair in pairs if pair.user_id not in held_out]
-    if not held_out:
-        raise DataError("all pairs are of one user; another one is needed to test on", hint="index more users")
-    model = _new_model(config, reporter)
-    model.model = add_adapter(model.model, config.model, seed=config.seed, scores=True)
-    train_contrastive(
+    model = new_reward_model(config, reporter, blind=blind)
+    steps = train_contrastive(
         model,
         training,
         config.reward,
         seed=config.seed,
         checkpoints=run.checkpoints,
-        stage=reporter.stage("reward model"),
+        stage=reporter.stage("blind twin" if blind else "reward model"),
         log=run.append_log,
     )
-    metrics, margins = diagnose(model, test)
-    save_adapter(model.model, run.adapter)
-    save_temperature(run.adapter, fit_temperature(margins))
-    run.finish({"training_pairs": len(training), **metrics})
+    model.network.save(run.adapter)
+    # On held-out queries where there are any: the calibration on the held-out users is then an honest one.
+    save_temperature(run.adapter, fit_temperature(_margins(model, split.heldout_queries or split.heldout_users)))
+    return steps
 
 
-def diagnose(model: RewardModel, pairs: Sequence[PreferencePair]) -> tuple[dict[str, Any], list[float]]:
-    """The accuracies on held-out pairs with their gate, and the margins.
-
-    The gate is open if the interaction `s(D,y) - s(D,y') - s(D',y) + s(D',y')` of own records D and answer y with the
-    swapped D' and y' is positive for more than half of the pairs, by its 95 % interval (method reference 3.1). What D
-    says of the topic and how good y is cancel in it; only their fit is left. A model that does not see the profile has
-    0 there. Where no pair is swapped there is nothing to test it on, and the gate stays closed.
-    """
-    swapped = [pair for pair in pairs if pair.kind == "swapped"]
-    own = [(pair.text, pair.profile, answer) for pair in pairs for answer in (pair.chosen, pair.rejected)]
-    others = [(pair.text, pair.swapped_profile, answer) for pair in swapped for answer in (pair.chosen, pair.rejected)]
-    scores = model.scores([*own, *others])  # at once, so that equal inputs have equal scores
-    chosen, rejected = scores[: len(own) : 2], scores[1 : len(own) : 2]
-    there, other = scores[len(own) :: 2], scores[len(own) + 1 :: 2]
-    margins = [c - r for c, r in zip(chosen, rejected, strict=True)]
-    metrics: dict[str, Any] = {"heldout_users": len({pair.user_id for pair in pairs}), "accuracy": {}}
-    for kind in sorted({pair.kind for pair in pairs}):
-        of_kind = [(pair.user_id, margin) for pair, margin in zip(pairs, margins, strict=True) if pair.kind == kind]
-        metrics["accuracy"][kind] = _share_positive(of_kind)
-    crossed = [(pair, margin) for pair, margin in zip(pairs, margins, strict=True) if pair.kind == "swapped"]
-    deltas = [(pair.user_id, m - (t - o)) for (pair, m), t, o in zip(crossed, there, other, strict=True)]
-    metrics["interaction"] = _share_positive(deltas) if deltas else None
-    metrics["gate"] = "open" if deltas and metrics["interaction"]["low"] > 0.5 else "closed"
-    return metrics, margins
+def _validation_split(pairs: list[PreferencePair], share: float) -> tuple[list[PreferencePair], list[PreferencePair]]:
+    """The pairs to train on and those to validate on, drawn by pairs as the paper does."""
+    count = min(round(share * len(pairs)), len(pairs) - 1)
+    chosen = set(random.Random(_VALIDATION_SEED).sample(range(len(pairs)), count))
+    return [p for n, p in enumerate(pairs) if n not in chosen], [p for n, p in enumerate(pairs) if n in chosen]
 
 
-def _share_positive(margins: Sequence[tuple[str, float]]) -> dict[str, Any]:
-    found = share_interval([margin > 0 for _, margin in margins], [user_id for user_id, _ in margins])
-    return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n, "users": found.users}
+def _margins(scorer: Scorer, pairs: Sequence[PreferencePair]) -> list[float]:
+    """By how much each chosen answer scores above its rejected one."""
+    items = [Item(pair.text, pair.profile, answer) for pair in pairs for answer in (pair.chosen, pair.rejected)]
+    scores = scorer.scores(items)
+    return [chosen - rejected for chosen, rejected in zip(scores[::2], scores[1::2], strict=True)]
+
+
+def _mean_hit(margins: Sequence[float]) -> float:
+    return sum(margin > 0 for margin in margins) / len(margins)

@@ -26,7 +26,8 @@ def training_queries(store: Store, config: Config, queries: Iterable[Query] | No
     Raises:
         DataError: If there is none.
     """
-    chosen = (query for query in queries or stored_queries(store, "train") if query.target)
+    asked = stored_queries(store, "train") if queries is None else queries
+    chosen = (query for query in asked if query.target)
     found = list(retrieve(store, chosen, config.retrieval, seed=config.seed))
     if not found:
         raise DataError(

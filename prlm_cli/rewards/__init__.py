@@ -27,5 +27,6 @@ REWARDS: Registry[MakeReward] = Registry(
         "overlap": "prlm_cli.rewards.overlap:Overlap",
         "format": "prlm_cli.rewards.format:Format",
         "personalization": "prlm_cli.rewards.personalization:Personalization",
+        "echo": "prlm_cli.rewards.echo:Echo",
     },
 )

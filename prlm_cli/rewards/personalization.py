@@ -8,6 +8,7 @@ from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.prompts import PromptBuilder
 from prlm_cli.core.records import Retrieved
 from prlm_cli.models.reward_model import RewardModel
+from prlm_cli.models.scorer import Item
 
 
 class Personalization:
@@ -27,6 +28,6 @@ class Personalization:
     def __call__(self, *, completions: Sequence[str], queries: Sequence[Retrieved]) -> list[float | None]:
         """One reward a completion."""
         answers = [self._builder.parse(completion).answer for completion in completions]
-        items = [(q.text, q.profile, a) for q, a in zip(queries, answers, strict=True) if a is not None]
+        items = [Item(q.text, q.profile, a) for q, a in zip(queries, answers, strict=True) if a is not None]
         scored = iter(self._reward_model.rewards(items))
         return [0.0 if answer is None else next(scored) for answer in answers]

@@ -13,7 +13,6 @@ PrLM's released training in this:
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +32,7 @@ from prlm_cli.training import shared_prefix
 from prlm_cli.training.arguments import common_arguments
 from prlm_cli.training.callbacks import Diverged, StopOnSignal
 from prlm_cli.training.checkpoints import SealCheckpoints, newest_complete
+from prlm_cli.training.order import query_order
 from prlm_cli.training.supervised import remove_printer
 
 
@@ -186,18 +186,6 @@ def train_grpo(
         resume = newest_complete(checkpoints)
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     return int(resume.name.rpartition("-")[2]) if resume else 0
-
-
-def query_order(query_ids: Sequence[str], length: int, seed: int) -> list[str]:
-    """The first `length` ids of endless passes over all of them, each pass in an order of its own."""
-    order: list[str] = []
-    epoch = 0
-    while len(order) < length:
-        once = sorted(query_ids)
-        random.Random(f"{seed}:{epoch}").shuffle(once)
-        order += once
-        epoch += 1
-    return order[:length]
 
 
 def _arguments(

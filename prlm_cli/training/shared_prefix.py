@@ -1,14 +1,8 @@
 """Log-probabilities and rollouts of a group that compute the group's prompt once.
 
 Personalised prompts are long and answers short. Stock GRPO computes the prompt again for each of the G completions of a
-group; here the group is one sequence, with a mask that lets every completion see the prompt and itself only:
-
-    tokens    p_0 … p_{P-2} | p_{P-1} c1_1 … c1_{C-1} | p_{P-1} c2_1 … c2_{C-1} | …
-    position  0   … P-2     | P-1     P   …           | P-1     P   …           |
-
-Each completion repeats the last prompt token, so every completion token has exactly one position that predicts it. A
-position's hidden state depends on the keys it sees and their positions alone, so the values equal those of separate
-rows.
+group; here the group is one packed sequence (`models.packing`), in which every completion token has exactly one
+position that predicts it.
 """
 
 from __future__ import annotations
@@ -17,11 +11,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-import transformers
-from packaging.version import Version
 
-# Renamed in transformers 5.24.
-_CACHE_ARGUMENT = "cache" if Version(transformers.__version__) >= Version("5.24") else "past_key_values"
+from prlm_cli.models.packing import Tree, hidden_states, pack, why_not_packed
+from prlm_cli.models.prefill import prefill
 
 
 class Scored(NamedTuple):
@@ -34,15 +26,9 @@ class Scored(NamedTuple):
 def why_not(model: Any) -> str:
     """Why the prompt of this model's groups cannot be shared; empty if it can."""
     config = model.config.get_text_config()
-    if getattr(config, "_attn_implementation", "") not in ("sdpa", "eager"):
-        return "its attention takes no arbitrary mask"
-    if set(getattr(config, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
-        return "not all of its layers attend to the whole context"
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        return "its attention slides"
     if getattr(config, "final_logit_softcapping", None) or getattr(config, "logit_scale", None):
         return "its logits are transformed after the head"
-    return ""
+    return why_not_packed(model)
 
 
 def score_group(
@@ -60,22 +46,11 @@ def score_group(
         G results, in order.
     """
     device = model.device
-    prefix = len(prompt) - 1
-    tokens, positions, segments = list(prompt[:-1]), list(range(prefix)), [-1] * prefix
-    for number, completion in enumerate(completions):
-        tokens += [prompt[-1], *completion[:-1]]
-        positions += range(prefix, prefix + len(completion))
-        segments += [number] * len(completion)
-    hidden = _backbone(
-        model
-    )(
-        input_ids=torch.tensor([tokens], device=device),  # (1, L), L = P - 1 + sum of completion lengths
-        attention_mask=_mask(model, torch.tensor(segments, device=device)),
-        position_ids=torch.tensor([positions], device=device),
-        use_cache=False,
-    ).last_hidden_state[0, prefix:]  # (L - P + 1, D): only completion tokens pass the head
+    tree = Tree(prompt, [completion[:-1] for completion in completions])
+    # Only completion tokens pass the head.
+    hidden = hidden_states(model, pack([tree], device=device))[0, len(prompt) - 1 :]  # (sum of C, D)
     logits = model.get_output_embeddings()(hidden).float() / temperature
-    all_logps = logits.log_softmax(-1)  # (L - P + 1, V)
+    all_logps = logits.log_softmax(-1)  # (sum of C, V)
     targets = torch.tensor([token for completion in completions for token in completion], device=device)
     logps = all_logps.gather(-1, targets[:, None])[:, 0]
     entropies = -(all_logps.detach().exp() * all_logps.detach()).sum(-1)
@@ -104,36 +79,12 @@ def rollouts(
     mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]
     input_ids = torch.tensor(rows, device=model.device)  # (N, P)
     attention_mask = torch.tensor(mask, device=model.device)
-    # The last token stays out of the cache: `generate` needs one to start from.
-    positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, :-1]
-    cache = _backbone(model)(
-        input_ids=input_ids[:, :-1], attention_mask=attention_mask[:, :-1], position_ids=positions, use_cache=True
-    ).past_key_values
-    cache.batch_repeat_interleave(group_size)
+    copies = torch.arange(len(rows), device=model.device).repeat_interleave(group_size)
     output = model.generate(
-        input_ids=input_ids.repeat_interleave(group_size, dim=0),
-        attention_mask=attention_mask.repeat_interleave(group_size, dim=0),
-        **{_CACHE_ARGUMENT: cache},
+        input_ids=input_ids[copies],
+        attention_mask=attention_mask[copies],
+        **prefill(model, input_ids, attention_mask, copies),
         generation_config=generation_config,
     )
     completion_ids: torch.Tensor = output[:, longest:]  # (N*G, C)
     return completion_ids
-
-
-def _backbone(model: Any) -> Any:
-    """The layers below the head; an adapter lives inside them."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return causal.base_model
-
-
-def _mask(model: Any, segments: torch.Tensor) -> torch.Tensor:
-    """(1, 1, L, L): who may see whom; added to the scores for eager attention, boolean for sdpa."""
-    length = len(segments)
-    causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
-    allowed = causal & ((segments[None, :] == -1) | (segments[None, :] == segments[:, None]))
-    if model.config.get_text_config()._attn_implementation == "sdpa":
-        return allowed[None, None]
-    dtype = model.dtype
-    return torch.zeros(length, length, dtype=dtype, device=segments.device).masked_fill(
-        ~allowed, torch.finfo(dtype).min
-    )[None, None]

@@ -94,6 +94,13 @@ def test_runs_show_prints_state_metrics_and_configuration(prlm, place):
     assert result.stdout.endswith("\nseed = 1\n\n[reward]\nsteps = 40\n")
 
 
+def test_runs_show_leaves_the_diagnostics_to_json(prlm, place):
+    place.run("reward-1").finish(GATE | {"diagnostics": {"users": {"pairs": 1234}}})
+
+    assert "1234" not in prlm("runs", "show", "reward-1").stdout
+    assert "1234" in prlm("runs", "show", "reward-1", "--json").stdout
+
+
 def test_runs_show_counts_users_instead_of_naming_them(prlm, place):
     stdout = prlm("runs", "show", "warm-start-ab12").stdout
 

@@ -106,6 +106,14 @@ def test_an_assignment_is_toml_and_a_bare_word_is_a_string(assignment, value):
         ("policy.steps=true", "--set policy.steps: expected an integer"),
         ("policy.beta='0.1'", "--set policy.beta: expected a number of at least 0"),
         ("retrieval.k=-1", "--set retrieval.k: expected an integer of at least 0"),
+        ("reward.micro_batch=3", "--set reward.micro_batch: expected a divisor of the 4 queries of a step"),
+        ('reward.kind_weights={"own>swapped"=-1}', "--set reward.kind_weights.own>swapped: expected a number of at"),
+        (
+            "pairs.kinds=['own>swaped']",
+            "--set pairs.kinds: expected kinds of pairs, and 'own>swaped' is none; did you mean own>swapped?",
+        ),
+        ("pairs.kinds=['own>own']", "--set pairs.kinds: expected kinds of pairs, and 'own>own' is none"),
+        ("pairs.kinds=[]", "--set pairs.kinds: expected at least one kind of pairs; known: target>own, "),
     ],
 )
 def test_a_wrong_assignment_is_named_with_a_suggestion(assignment, message):
@@ -220,7 +228,7 @@ def test_every_setting_has_a_sentence_of_help_and_a_default_that_it_may_have():
             assert setting.type in _SECTIONS or setting.help.endswith("."), name
         assert section.of({name: copy.deepcopy(setting.default) for name, setting in settings.items()}) == section()
         assert section.__doc__
-    assert all(issubclass(section, Section) for section in _SECTIONS) and len(_SECTIONS) == 9
+    assert all(issubclass(section, Section) for section in _SECTIONS) and len(_SECTIONS) == 10
 
 
 def test_a_configuration_cannot_be_changed():

@@ -41,6 +41,17 @@ def test_a_completion_does_not_depend_on_its_batch(policy, temperature):
     assert _complete(policy, _PROMPTS[::-1], _KEYS[::-1], temperature=temperature) == one_by_one[::-1]
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.7], ids=["greedy", "sampled"])
+def test_prompts_that_are_equal_are_completed_as_if_each_were_alone(policy, temperature):
+    prompts = [prompt for prompt in _PROMPTS for _ in range(3)]
+    keys = [f"q{n}" for n in range(len(prompts))]
+    one_by_one = _complete(policy, prompts, keys, batch_size=1, temperature=temperature)
+
+    for batch_size in (2, 5, 32):
+        assert _complete(policy, prompts, keys, batch_size=batch_size, temperature=temperature) == one_by_one
+    assert len({completion.text for completion in one_by_one}) == (len(prompts) if temperature else len(_PROMPTS))
+
+
 @torch.no_grad()
 def _most_likely(model, prompt, count):
     """The greedy tokens, the whole text computed anew for each."""

@@ -5,14 +5,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prlm_cli.core.errors import StorageError
 from prlm_cli.core.prompts import PromptBuilder
-from prlm_cli.core.records import PreferencePair, ProfileDocument
+from prlm_cli.core.records import ProfileDocument
 from prlm_cli.core.settings import ModelSettings
+from prlm_cli.models.causal_network import new_causal_network
 from prlm_cli.models.loading import load_base, load_tokenizer
 from prlm_cli.models.reward_model import RewardModel, fit_temperature, load_temperature, save_temperature
+from prlm_cli.models.scorer import Item
 from prlm_cli.models.tokenization import TokenizerCodec
-from prlm_cli.pipeline.train_reward import diagnose
+from prlm_cli.pipeline.pair_scores import Part
+from prlm_cli.pipeline.reward_quality import reward_quality
 from prlm_cli.tasks import TASKS
+from tests.pipeline.scorers import pairs_of
 
 
 def _profile(*titles):
@@ -20,10 +25,10 @@ def _profile(*titles):
 
 
 _ITEMS = [
-    ("We parse.", _profile("Deep parsing"), "Parsing"),
-    ("We parse trees, and then we parse them again.", _profile("Trees", "More trees"), "Parsing trees once more"),
-    ("We listen.", [], "Listening"),
-    ("We listen.", _profile("Deep parsing"), "A"),
+    Item("We parse.", _profile("Deep parsing"), "Parsing"),
+    Item("We parse trees, and then we parse them again.", _profile("Trees", "More trees"), "Parsing trees once more"),
+    Item("We listen.", [], "Listening"),
+    Item("We listen.", _profile("Deep parsing"), "A"),
 ]
 
 
@@ -33,20 +38,18 @@ def reward_model(tiny_model):
 
 
 def _reward_model(tiny_model, **fields):
-    tokenizer = load_tokenizer(tiny_model)
-    torch.manual_seed(0)  # of the head
-    base = load_base(tiny_model, ModelSettings(), scores=True)
-    builder = PromptBuilder(TASKS["titles"], "completion", False, 300, TokenizerCodec(tokenizer))
-    return RewardModel(base, tokenizer, builder, **{"sees_profile": True, **fields})
+    settings = ModelSettings(lora_r=4)
+    builder = PromptBuilder(TASKS["titles"], "completion", False, 300, TokenizerCodec(load_tokenizer(tiny_model)))
+    network = new_causal_network(load_base(tiny_model, settings), settings, builder, max_answer_tokens=60, seed=0)
+    return RewardModel(network, **{"sees_profile": True, **fields})
 
 
-def test_a_score_does_not_depend_on_what_else_is_in_the_batch(reward_model):
+def test_a_score_does_not_depend_on_what_else_is_in_the_call(reward_model):
     alone = [reward_model.scores([item])[0] for item in _ITEMS]
 
     assert len({round(score, 6) for score in alone}) == len(_ITEMS)
-    for batch_size in (1, 2, 3, 16):
-        assert reward_model.scores(_ITEMS, batch_size=batch_size) == pytest.approx(alone, abs=1e-4)
-    assert reward_model.scores(_ITEMS[::-1]) == pytest.approx(alone[::-1], abs=1e-4)
+    assert reward_model.scores(_ITEMS) == pytest.approx(alone, abs=1e-5)
+    assert reward_model.scores(_ITEMS[::-1] * 3) == pytest.approx(alone[::-1] * 3, abs=1e-5)
 
 
 def test_no_items_have_no_scores(reward_model):
@@ -55,111 +58,38 @@ def test_no_items_have_no_scores(reward_model):
 
 def test_scoring_leaves_the_model_in_the_mode_it_was_in(reward_model):
     for training in (True, False):
-        reward_model.model.train(training)
+        reward_model.network.model.train(training)
         reward_model.scores(_ITEMS[:1])
 
-        assert reward_model.model.training == training
-
-
-def test_what_is_scored_is_the_prompt_and_the_answer_without_an_end(reward_model):
-    ids = reward_model.encode("We parse.", _profile("Deep parsing"), "Parsing")
-
-    assert reward_model.tokenizer.decode(ids) == (
-        "Text: About Deep parsing.\nTitle: Deep parsing\n\nText: We parse.\nTitle: Parsing"
-    )
-
-
-def test_control_tokens_in_an_answer_do_not_move_the_end(reward_model):
-    ids = reward_model.encode("We parse.", [], "Parsing<|im_end|>")
-
-    assert reward_model.tokenizer.eos_token_id not in ids
+        assert reward_model.network.model.training == training
 
 
 @pytest.fixture
 def blind(tiny_model, monkeypatch):
     """A model that sees no profile, whose last digits depend on the place in the batch, as they do on a GPU."""
     blind = _reward_model(tiny_model, sees_profile=False)
-    forward = blind.model.forward
-
-    def rounded(**inputs):
-        output = forward(**inputs)
-        output.logits += 1e-6 * torch.arange(len(output.logits))[:, None]
-        return output
-
-    monkeypatch.setattr(blind.model, "forward", rounded)
+    forward = blind.network.forward
+    monkeypatch.setattr(blind.network, "forward", lambda inputs: forward(inputs) + 1e-6 * torch.arange(len(inputs)))
     return blind
 
 
 def test_a_model_that_sees_no_profile_gives_equal_inputs_the_very_same_score(blind):
-    items = [("We parse.", profile, "A") for profile in (_profile("a"), _profile("b", "c"), [])]
+    items = [Item("We parse.", profile, "A") for profile in (_profile("a"), _profile("b", "c"), [])]
 
-    assert len(set(blind.scores(items, batch_size=2))) == 1
-
-
-def _pairs(kinds=("swapped",)):
-    return [
-        PreferencePair(
-            query_id=f"q{n}",
-            user_id=f"u{n}",
-            kind=kind,
-            text="We parse.",
-            profile=_profile("Deep parsing"),
-            chosen=f"Parsing {'again ' * n}",
-            rejected=f"Listening {n}",
-            swapped_user_id="v" if kind == "swapped" else None,
-            swapped_profile=_profile("Speech") if kind == "swapped" else [],
-        )
-        for n in range(4)
-        for kind in kinds
-    ]
+    assert len(set(blind.scores([*items, *_ITEMS, *items])[:3])) == 1
 
 
 def test_the_interaction_of_a_model_that_sees_no_profile_is_exactly_nothing_and_its_gate_closed(blind):
-    metrics, _ = diagnose(blind, _pairs(["swapped", "zero_shot"]))
+    quality = reward_quality(blind, users=Part(pairs_of(users=3)), queries=Part([]))
 
-    assert (metrics["interaction"]["mean"], metrics["gate"]) == (0, "closed")
+    assert (quality.users.model.max_abs_interaction, quality.gate) == (0, "closed")
 
 
 def test_a_model_that_sees_the_profile_has_an_interaction(reward_model):
-    metrics, _ = diagnose(reward_model, _pairs())
+    quality = reward_quality(reward_model, users=Part(pairs_of(users=3)), queries=Part([]))
 
-    assert metrics["interaction"]["n"] == 4
-    assert set(metrics["accuracy"]) == {"swapped"}
-
-
-class Table:
-    """A reward model whose scores stand in a function."""
-
-    def __init__(self, score):
-        self._score = score
-
-    def scores(self, items):
-        asked = [(profile[0].title == "Deep parsing", answer.startswith("Parsing")) for _, profile, answer in items]
-        return [self._score(own, chosen) for own, chosen in asked]
-
-
-@pytest.mark.parametrize(
-    ("score", "gate"),
-    [
-        (lambda own, chosen: float(own == chosen), "open"),
-        (lambda own, chosen: 2.0 * own + 3.0 * chosen, "closed"),
-        (lambda own, chosen: float(own != chosen), "closed"),
-    ],
-    ids=["fit of profile and answer", "good answers and good profiles only", "the wrong way round"],
-)
-def test_the_gate_opens_for_the_fit_of_profile_and_answer_alone(score, gate):
-    metrics, margins = diagnose(Table(score), _pairs())
-
-    assert metrics["gate"] == gate
-    assert margins == [score(True, True) - score(True, False)] * 4
-
-
-def test_without_swapped_pairs_the_gate_stays_closed():
-    table = Table(lambda own, chosen: float(chosen))
-
-    metrics, _ = diagnose(table, _pairs(["zero_shot"]))
-
-    assert (metrics["interaction"], metrics["gate"], list(metrics["accuracy"])) == (None, "closed", ["zero_shot"])
+    assert quality.users.model.interaction.overall.n == 12
+    assert quality.users.model.max_abs_interaction > 0
 
 
 def test_a_reward_is_the_sigmoid_of_the_tempered_score(reward_model, monkeypatch):
@@ -192,3 +122,11 @@ def test_the_temperature_is_kept_beside_the_adapter(tmp_path):
     save_temperature(tmp_path, 2**0.25)
 
     assert load_temperature(tmp_path) == 2**0.25
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"temperature": 0}', '{"temperature": NaN}', '{"temperature": "1"}'])
+def test_a_damaged_temperature_is_a_storage_error(tmp_path, text):
+    (tmp_path / "temperature.json").write_text(text)
+
+    with pytest.raises(StorageError, match=r"temperature.json cannot be read"):
+        load_temperature(tmp_path)

@@ -33,6 +33,12 @@ from tests.pipeline.small import Notes
 _RECORD_FILES = {"retrieved.jsonl", "swapped.jsonl", "runs/reward-1/pairs.jsonl"}
 
 
+def _completions(workspace):
+    """The file of cached completions, within the workspace."""
+    (path,) = workspace.cache.glob("completions-*.jsonl")
+    return str(path.relative_to(workspace.folder))
+
+
 @pytest.fixture(scope="module")
 def _made(tmp_path_factory, tiny_model):
     import torch
@@ -92,7 +98,8 @@ def _answers(workspace, but):
 def test_no_byte_of_a_user_is_left_in_any_kind_of_file(full, corpus, ids):
     mine, blobs = corpus.canaries[ids["a"]], _blobs(full, ids["a"])
     half_written, scratch = "runs/reward-1/.pairs.jsonl.x1y2z3", "cache/scratch-killed/input"
-    assert holding(full.folder, mine) == {"index.sqlite", "errors.jsonl", half_written, scratch, *_RECORD_FILES}
+    record_files = {*_RECORD_FILES, _completions(full)}
+    assert holding(full.folder, mine) == {"index.sqlite", "errors.jsonl", half_written, scratch, *record_files}
     weights = {name: found for name, found in contents(full.folder).items() if name.endswith("safetensors")}
 
     forgotten = forget(full, user_id=ids["a"])
@@ -100,7 +107,7 @@ def test_no_byte_of_a_user_is_left_in_any_kind_of_file(full, corpus, ids):
     assert holding(full.folder, mine) == set()
     assert not any(blob in full.index.read_bytes() for blob in blobs) and len(blobs) == 14
     assert (forgotten.documents, forgotten.queries) == (7, 4)
-    assert set(forgotten.rewritten) == _RECORD_FILES
+    assert set(forgotten.rewritten) == record_files
     assert set(forgotten.removed) == {
         "errors.jsonl",
         half_written,
@@ -115,7 +122,8 @@ def test_no_byte_of_a_user_is_left_in_any_kind_of_file(full, corpus, ids):
 
 def test_what_others_have_is_left_as_it_was(full, corpus, ids):
     answers = _answers(full, but=ids["a"])
-    lines = {name: (full.folder / name).read_bytes().splitlines() for name in _RECORD_FILES}
+    names = {*_RECORD_FILES, _completions(full)}
+    lines = {name: (full.folder / name).read_bytes().splitlines() for name in names}
 
     forget(full, user_id=ids["a"])
 
@@ -142,8 +150,10 @@ def test_a_document_goes_alone_with_what_was_made_from_it(full, corpus, ids):
     with full.open_store() as store:
         assert not store.documents(user_id, [corpus.last])
         assert (len(store.documents(user_id)), len(list(store.queries(user_id=user_id)))) == (6, 4)
-    for shown in map(json.loads, (full.folder / "retrieved.jsonl").read_text().splitlines()):
-        assert shown["user_id"] != user_id or corpus.last not in [record["doc_id"] for record in shown["profile"]]
+    for name in ("retrieved.jsonl", _completions(full)):
+        for shown in map(json.loads, (full.folder / name).read_text().splitlines()):
+            owner = shown.get("profile_user_id") or shown["user_id"]
+            assert owner != user_id or corpus.last not in [record["doc_id"] for record in shown.get("profile", [])]
 
 
 @pytest.mark.parametrize(("name", "runs"), [("a", 3), ("b", 3), ("d", 0)])
@@ -186,6 +196,45 @@ def test_nobody_goes_on_while_a_run_that_learns_from_the_user_is_being_trained(f
 
     with full.write_lock("reward-1"):
         forget(full, user_id=ids["d"])
+
+
+def test_completions_go_that_were_written_for_a_user_or_from_a_users_records(full, ids):
+    path = full.folder / _completions(full)
+    before = [json.loads(line) for line in path.read_text().splitlines()]
+    owners = {(line["user_id"], line.get("profile_user_id")) for line in before}
+    assert any(ids["b"] == other != own for own, other in owners)
+
+    forget(full, user_id=ids["b"])
+
+    after = [json.loads(line) for line in path.read_text().splitlines()]
+    assert after == [line for line in before if ids["b"] not in (line["user_id"], line.get("profile_user_id"))]
+    assert 0 < len(after) < len(before)
+
+
+@pytest.mark.parametrize("doc_id", [None, "d2"])
+@pytest.mark.parametrize("user_id", ["ada", "b-telling-id"])
+def test_half_a_line_of_a_completion_goes_with_its_user(tmp_path, user_id, doc_id):
+    workspace = Workspace(tmp_path / "workspace")
+    document = {"user_id": user_id, "doc_id": "d2", "text": "Trees.", "title": "On Trees"}
+    index(workspace, [write(tmp_path / "data.jsonl", [document, {**document, "user_id": "ben", "text": "Other."}])])
+    workspace.cache.mkdir()
+    path = workspace.cache / "completions-x.jsonl"
+    whole = '{"user_id":"ben","key":"1","query_id":"q","completion":"On","tokens":1,"truncated":true}\n'
+    path.write_text(whole + '{"user_id":"%s","key":"2","query_id":"q2","completion":"On Tr' % user_id)  # noqa: UP031
+
+    forget(workspace, user_id=user_id, doc_id=doc_id)
+
+    assert path.read_text() == whole
+
+
+def test_nobody_goes_on_while_completions_are_being_written(full, ids):
+    name = _completions(full)
+    lock = (full.folder / name).stem
+
+    with full.write_lock(lock), pytest.raises(StorageError, match=f"{name} is being written: not yet erased; end that"):
+        forget(full, user_id=ids["a"])
+
+    assert forget(full, user_id=ids["a"]).documents == 7
 
 
 def test_what_is_in_the_log_of_another_connection_is_gone_too(place):

@@ -3,13 +3,22 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from prlm_cli.core.errors import DataError
-from prlm_cli.core.records import Generation, widen
-from prlm_cli.core.reporting import Silent
-from prlm_cli.core.settings import resolve
-from prlm_cli.pipeline import pairs as module
-from prlm_cli.pipeline.pairs import build_pairs
-from tests.pipeline.small import asked, indexed
+from prlm_cli.core import jsonl
+from prlm_cli.core.errors import DataError, SettingsError
+from prlm_cli.core.records import Generation, PreferencePair, widen
+from prlm_cli.core.settings import PAIR_KINDS, PairsSettings, resolve
+from prlm_cli.engines.hf import HfEngine
+from prlm_cli.models import loading
+from prlm_cli.pipeline import candidates as module
+from prlm_cli.pipeline.candidates import candidates
+from prlm_cli.pipeline.neighbours import Neighbours
+from prlm_cli.pipeline.pairs import build_pairs, kinds_in_use, pairs
+from prlm_cli.pipeline.train_reward import train_reward
+from prlm_cli.training import contrastive
+from tests.conftest import tiny_corpus
+from tests.pipeline.small import Notes, asked, indexed, small
+
+_ALL = "pairs.kinds=" + repr(list(PAIR_KINDS))
 
 
 @pytest.fixture
@@ -23,7 +32,7 @@ def answers(monkeypatch):
     """Answers by rule instead of a model: the best record's title. `answers.append` another rule to change it."""
     rules = [lambda query: query.profile[0].title if query.profile else "nothing known"]
 
-    def generate(queries, policy, config, *, temperature, reporter, stage):
+    def generate(queries, policy, config, *, temperature, reporter, stage, cache):
         assert temperature == 0.0
         for query in queries:
             answer = rules[-1](query)
@@ -33,37 +42,90 @@ def answers(monkeypatch):
     return rules
 
 
-def _build(store, *assignments, queries=None):
-    config = resolve(assignments=assignments)
-    return build_pairs(store, asked(store, config) if queries is None else queries, None, config, Silent())
+def _built(store, *assignments, queries=None, reporter=None):
+    config = resolve(assignments=["pairs.length_skew=1", *assignments])
+    kinds = {name for kind in kinds_in_use(config.pairs) for name in kind.split(">")}
+    planned = candidates(store, asked(store, config) if queries is None else queries, kinds, config)
+    return build_pairs(planned, None, config, reporter or Notes())
+
+
+def _pairs(store, *assignments, queries=None):
+    return _built(store, *assignments, queries=queries).pairs
 
 
 def test_each_query_gives_a_pair_of_each_kind(store, answers):
-    pairs = _build(store)
+    found = _pairs(store)
     queries = {query.query_id: query for query in asked(store, resolve())}
 
-    assert {kind: sum(pair.kind == kind for pair in pairs) for kind in ("zero_shot", "swapped", "target")} == {
-        "zero_shot": 6,
-        "swapped": 6,
-        "target": 6,
-    }
-    for pair in pairs:
+    assert [pair.kind for pair in found] == PairsSettings().kinds * 6
+    for pair in found:
         query = queries[pair.query_id]
         assert (pair.user_id, pair.text, pair.profile) == (query.user_id, query.text, query.profile)
-        own, target = query.profile[0].title, query.target
-        assert pair.chosen == (target if pair.kind == "target" else own)
-        if pair.kind == "zero_shot":
+        assert (pair.target, pair.margin) == (query.target, 0.0)
+        assert pair.chosen == (query.target if pair.kind.startswith("target") else query.profile[0].title)
+        if pair.kind == "own>zero_shot":
             assert (pair.rejected, pair.swapped_user_id, pair.swapped_profile) == ("nothing known", None, [])
         else:
             assert pair.swapped_user_id in {"ada", "ben", "cem"} - {pair.user_id}
             assert pair.rejected == pair.swapped_profile[0].title
 
 
+def test_every_kind_can_be_built(store, answers):
+    found = _pairs(store, _ALL)
+
+    assert {pair.kind for pair in found} == set(PAIR_KINDS)
+    for pair in found:
+        needs_another = any(kind in pair.kind for kind in ("swapped", "neighbour"))
+        assert (pair.swapped_user_id is not None, bool(pair.swapped_profile)) == (needs_another, needs_another)
+
+
 def test_the_swapped_records_are_the_other_users_own(store, answers):
-    for pair in _build(store):
+    for pair in _pairs(store, _ALL):
         if pair.swapped_user_id:
             theirs = [document.text for document in store.documents(pair.swapped_user_id)]
             assert {document.text for document in pair.swapped_profile} <= set(theirs)
+
+
+def test_a_near_answer_is_of_the_user_who_asked_what_is_most_like_the_query(store, answers):
+    queries = asked(store, resolve())
+    neighbours = Neighbours(queries, store.tokenizer)
+    nearest = {query.query_id: next(neighbours.of(query)) for query in queries}
+    kinds = ["own>swapped_near", "target>neighbour"]
+
+    found = _pairs(store, f"pairs.kinds={kinds}")
+
+    assert [pair.kind for pair in found] == kinds * 6
+    for pair in found:
+        neighbour = nearest[pair.query_id]
+        assert pair.swapped_user_id == neighbour.user_id != pair.user_id
+        assert pair.swapped_query_id == (neighbour.query_id if ">n" in pair.kind else None)
+        assert pair.rejected == (neighbour.target if ">n" in pair.kind else pair.swapped_profile[0].title)
+
+
+@pytest.mark.parametrize("is_old_enough", [False, True])
+def test_a_near_user_without_a_record_that_is_old_enough_is_passed_over(tmp_path, answers, is_old_enough):
+    record = {"user_id": "dan", "text": "We look.", "title": "Early", "date": "2022" if is_old_enough else "2030"}
+    query = {"query_id": "twin", "user_id": "dan", "target": "Late", "date": "2031", "split": "train"}
+    text = next(record["text"] for record in tiny_corpus() if record.get("query_id") == "ada-q9")
+    with indexed(tmp_path, [*tiny_corpus(), record, {**query, "text": text}]).open_store() as store:
+        found = _pairs(store, "pairs.kinds=['target>neighbour']")
+
+    (pair,) = [pair for pair in found if pair.query_id == "ada-q9"]
+    assert (pair.swapped_user_id == "dan") is is_old_enough
+    assert (pair.rejected == "Late") is is_old_enough
+    assert ("Early" in [shown.title for shown in pair.swapped_profile]) is is_old_enough
+
+
+def test_where_nobody_stands_in_there_is_no_such_pair_and_that_is_counted(tmp_path, answers):
+    first = {"query_id": "first", "user_id": "ada", "text": "trees", "target": "x", "date": "2020", "split": "train"}
+    old = {"user_id": "ada", "doc_id": "old", "text": "grammars", "title": "Trees", "date": "2019"}
+    with indexed(tmp_path, [*tiny_corpus(), old, first]).open_store() as store:
+        built = _built(store)
+
+    assert [pair.kind for pair in built.pairs if pair.query_id == "first"] == ["own>zero_shot"]
+    assert {kind: reasons["alone"] for kind, reasons in built.left_out.items()} == {
+        kind: int("swapped" in kind) for kind in PairsSettings().kinds
+    }
 
 
 def test_without_swapped_pairs_nobody_elses_records_are_read(store, answers, monkeypatch):
@@ -71,54 +133,192 @@ def test_without_swapped_pairs_nobody_elses_records_are_read(store, answers, mon
         raise AssertionError("another user's records were read")
 
     monkeypatch.setattr(module, "swapped_profile", forbidden)
+    monkeypatch.setattr(module, "Neighbours", forbidden)
 
-    pairs = _build(store, "pairs.swapped=false")
+    found = _pairs(store, _ALL, "pairs.swapped=false")
 
-    assert {pair.kind for pair in pairs} == {"zero_shot"}
-    assert not [pair for pair in pairs if pair.swapped_user_id or pair.swapped_profile]
-
-
-def test_answers_that_differ_in_case_and_space_only_are_no_pair(store, answers):
-    answers.append(lambda query: "The  same" if query.profile else "the same ")
-
-    assert {pair.kind for pair in _build(store)} == {"target"}
+    assert {pair.kind for pair in found} == {"own>zero_shot", "target>own", "target>zero_shot", "zero_shot>own"}
+    assert not [pair for pair in found if pair.swapped_user_id or pair.swapped_profile]
 
 
-def test_answers_that_cannot_be_read_are_no_pair(store, answers):
-    answers.append(lambda query: "readable" if query.profile else None)
+def test_where_all_kinds_need_another_user_and_there_is_to_be_none_nothing_is_left(store, answers):
+    with pytest.raises(SettingsError, match=r"pairs\.kinds: all of them need another user"):
+        _built(store, "pairs.kinds=['own>swapped']", "pairs.swapped=false")
 
-    assert {pair.kind for pair in _build(store)} == {"target"}
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        (lambda query: "The  same" if query.profile else "the same ", "equal"),
+        (lambda query: "readable" if query.profile else None, "unreadable"),
+        (lambda query: None if query.profile else "readable", "unreadable"),
+    ],
+    ids=["equal", "rejected", "chosen"],
+)
+def test_what_is_no_pair_is_counted_by_its_reason(store, answers, rule, reason):
+    answers.append(rule)
+    reporter = Notes()
+
+    built = _built(store, "pairs.kinds=['own>zero_shot', 'target>zero_shot', 'target>own']", reporter=reporter)
+
+    assert built.left_out["own>zero_shot"] == {"equal": 0, "unreadable": 0, "alone": 0, "length": 0, reason: 6}
+    assert sum(built.as_dict()["kinds"][kind]["pairs"] for kind in built.left_out) == len(built.pairs) > 0
+    assert reporter.notes[0].startswith(f"{len(built.pairs)} pairs; left out: ")
+
+
+def test_lengths_are_balanced_kind_by_kind_and_what_goes_is_counted(store, answers):
+    answers.append(lambda query: query.profile[0].title if query.profile else "a very much longer answer than any")
+    reporter = Notes()
+
+    built = _built(store, "pairs.length_skew=0.1", "pairs.kinds=['own>zero_shot']", reporter=reporter)
+
+    assert built.left_out["own>zero_shot"]["length"] == 3
+    assert built.as_dict() == {
+        "pairs": 3,
+        "queries": 3,
+        "users": len({pair.user_id for pair in built.pairs}),
+        "kinds": {"own>zero_shot": {"pairs": 3, "equal": 0, "unreadable": 0, "alone": 0, "length": 3}},
+    }
+    assert reporter.notes == ["3 pairs; left out: 3 to balance the lengths"]
 
 
 def test_where_all_answers_are_equal_there_is_nothing_to_learn(store, answers):
     answers.append(lambda query: "the same")
 
-    with pytest.raises(DataError, match=r"no pair has a contrast: all answers are equal"):
-        _build(store, "pairs.swapped=false")
+    with pytest.raises(DataError, match=r"no pair has a contrast: 6 with equal answers; use more queries"):
+        _built(store, "pairs.swapped=false")
 
 
 def test_queries_without_records_are_passed_over(store, answers):
     queries = asked(store, resolve())
     bare = [replace(query, profile=[]) for query in queries[:4]]
 
-    assert {pair.query_id for pair in _build(store, queries=[*bare, *queries[4:]])} == {
-        query.query_id for query in queries[4:]
-    }
+    found = _pairs(store, queries=[*bare, *queries[4:]])
+
+    assert {pair.query_id for pair in found} == {query.query_id for query in queries[4:]}
+
+
+def test_where_no_query_has_records_that_is_said(store, answers):
+    with pytest.raises(DataError, match=r"no training query has records of its user; index documents that are older"):
+        _built(store, "retrieval.k=0")
 
 
 def test_swapped_pairs_need_two_users(store, answers):
     alone = [query for query in asked(store, resolve()) if query.user_id == "ada"]
 
     with pytest.raises(DataError, match=r"swapped pairs need two users; .*--set pairs\.swapped=false"):
-        _build(store, queries=alone)
-    assert _build(store, "pairs.swapped=false", queries=alone)
+        _built(store, queries=alone)
+    assert _pairs(store, "pairs.swapped=false", queries=alone)
+
+
+def test_a_kind_that_is_named_twice_counts_once(store, answers):
+    once, twice = (_pairs(store, f"pairs.kinds={['own>zero_shot'] * n}") for n in (1, 2))
+
+    assert once == twice
 
 
 def test_the_seed_chooses_the_queries(store, answers):
     chosen = [
-        {pair.query_id for pair in _build(store, "pairs.max_queries=2", f"seed={seed}")} for seed in (0, 0, 1, 2, 3)
+        {pair.query_id for pair in _pairs(store, "pairs.max_queries=2", f"seed={seed}")} for seed in (0, 0, 1, 2, 3)
     ]
 
     assert all(len(ids) == 2 for ids in chosen)
     assert chosen[0] == chosen[1]
     assert len(set(map(frozenset, chosen))) > 1
+
+
+def test_the_paper_has_one_kind_of_pairs_and_keeps_them_all():
+    settings = resolve(preset="paper").pairs
+
+    assert (settings.kinds, settings.policy, settings.length_skew) == (["own>zero_shot"], "none", 1.0)
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """How many completions each batch of the engine computed."""
+    sizes, complete = [], HfEngine._complete_batch
+
+    def keep(engine, prompts, keys):
+        sizes.append(len(prompts))
+        return complete(engine, prompts, keys)
+
+    monkeypatch.setattr(HfEngine, "_complete_batch", keep)
+    return sizes
+
+
+def test_what_was_generated_is_not_generated_again_and_gives_the_same_pairs(tiny_model, workspace, computed):
+    config = small(tiny_model, "generation.batch_size=4")
+    plain = pairs(workspace, config, resume=False).pairs
+    assert sum(computed) == 24 and not list(workspace.cache.glob("*.jsonl"))
+    computed.clear()
+
+    assert pairs(workspace, config).pairs == plain
+    assert sum(computed) == 24
+    assert pairs(workspace, config).pairs == plain
+    assert sum(computed) == 24
+
+
+@pytest.mark.parametrize("stop_after", range(1, 6))
+def test_interrupted_after_any_batch_the_same_again_computes_the_rest_only(
+    tiny_model, workspace, computed, monkeypatch, stop_after
+):
+    config = small(tiny_model, "generation.batch_size=4")
+    plain = pairs(workspace, config, resume=False).pairs
+    computed.clear()
+    complete = HfEngine._complete_batch
+
+    def stop(engine, prompts, keys):
+        if len(computed) == stop_after:
+            raise KeyboardInterrupt
+        return complete(engine, prompts, keys)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HfEngine, "_complete_batch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pairs(workspace, config)
+    assert computed == [4] * stop_after
+
+    assert pairs(workspace, config).pairs == plain
+    assert computed == [4] * 6
+
+
+def test_more_queries_ask_only_for_what_is_new(tiny_model, workspace, computed):
+    kinds = "pairs.kinds=['target>zero_shot', 'target>swapped']"
+    few, more = (small(tiny_model, kinds, "generation.batch_size=1", f"pairs.max_queries={count}") for count in (3, 6))
+    pairs(workspace, few)
+    assert sum(computed) == 6
+
+    found = pairs(workspace, more).pairs
+
+    assert sum(computed) == 12
+    assert found == pairs(workspace, more, resume=False).pairs
+
+
+def test_what_is_wrong_with_the_queries_is_known_before_a_model_loads(tiny_model, workspace, queries, monkeypatch):
+    monkeypatch.setattr(loading, "load_base", None)
+    alone = [query for query in queries if query.user_id == "ada"]
+
+    with pytest.raises(DataError, match=r"swapped pairs need two users"):
+        pairs(workspace, small(tiny_model), queries=alone)
+    with pytest.raises(DataError, match=r"no training queries"):
+        pairs(workspace, small(tiny_model), queries=[])
+    assert not workspace.cache.exists()
+
+
+def test_a_run_learns_from_the_very_pairs_that_are_written(tiny_model, workspace, tmp_path, monkeypatch):
+    config = small(tiny_model, "prompt.reasoning=off")
+    jsonl.write(tmp_path / "pairs.jsonl", pairs(workspace, config).pairs)
+    written = list(jsonl.read(tmp_path / "pairs.jsonl", PreferencePair))
+    monkeypatch.setattr(contrastive, "train_contrastive", lambda *_, **__: None)
+
+    run = train_reward(workspace, config)
+
+    assert (run.folder / "pairs.jsonl").read_bytes() == (tmp_path / "pairs.jsonl").read_bytes()
+    assert written == pairs(workspace, config, resume=False).pairs
+
+
+def test_a_policy_that_is_no_finished_one_is_named(tiny_model, workspace):
+    workspace.new_run("policy", "mine").start("policy", "")
+
+    with pytest.raises(DataError, match=r"run 'mine' is not a finished policy"):
+        pairs(workspace, small(tiny_model, "pairs.policy=mine"))

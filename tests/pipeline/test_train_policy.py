@@ -13,9 +13,11 @@ from prlm_cli.core.errors import DataError, RefusedError, SettingsError
 from prlm_cli.core.settings import resolve
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.engines.hf import HfEngine
+from prlm_cli.models.reward_model import RewardModel
 from prlm_cli.pipeline import train_policy as module
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.policies import Policy, choose_policy
+from prlm_cli.pipeline.reward_models import load_reward_model
 from prlm_cli.pipeline.sources import retrieved_from
 from prlm_cli.pipeline.train_policy import Best, train_policy
 from prlm_cli.pipeline.train_reward import train_reward
@@ -43,7 +45,7 @@ def trained(monkeypatch):
 @pytest.fixture
 def reward_model(monkeypatch):
     """Loads reward models as their run's name; `finish` makes a finished run."""
-    monkeypatch.setattr(module, "load_reward_model", lambda run, reporter: run.name)
+    monkeypatch.setattr(module, "load_reward_model", lambda run, reporter, base: run.name)
 
     def finish(workspace, name, gate):
         run = workspace.new_run("reward", name)
@@ -143,6 +145,84 @@ def test_training_changes_the_adapter_that_it_starts_from(tiny_model, workspace,
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
     assert {weight.dtype for weight in after.values()} == {torch.float32}
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """Training with a reward model's opinion alone; what it is asked, and the model it sits on, are kept."""
+    found = SimpleNamespace(asked=[], networks=[])
+    rewards, load = RewardModel.rewards, module.load_reward_model
+
+    def keep(model, items):
+        found.asked.append((items, rewards(model, items)))
+        return found.asked[-1][1]
+
+    def loaded(*given, **options):
+        model = load(*given, **options)
+        found.networks.append(model.network)
+        return model
+
+    monkeypatch.setattr(RewardModel, "rewards", keep)
+    monkeypatch.setattr(module, "load_reward_model", loaded)
+    monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
+    return found
+
+
+@pytest.mark.parametrize("assignments", [["policy.beta=0.1"], ["model.qlora=true"]], ids=["beta", "4 bit"])
+def test_a_policy_is_trained_with_its_judge_on_its_own_base(tiny_model, workspace, judged, assignments):
+    config = _plain(
+        tiny_model, "policy.rewards={personalization=1.0}", "policy.eval_queries=0", "policy.save_steps=1", *assignments
+    )
+    reward = train_reward(workspace, config, reporter=Notes())
+
+    run = train_policy(workspace, config, force=True, name="judged", reporter=Notes())
+
+    (network,) = judged.networks
+    assert set(network.model.peft_config) >= {"default", "reward"}
+    assert len(judged.asked) >= 2
+    apart = load_reward_model(reward, Notes())
+    items = [item for items, _ in judged.asked for item in items]
+    found = [reward for _, rewards in judged.asked for reward in rewards]
+    assert found == pytest.approx([apart.reward(score) for score in apart.scores(items)], abs=1e-5)
+    saved = load_file(run.adapter / "adapter_model.safetensors")
+    assert sorted(path.name for path in run.adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert any(float(weight.abs().max()) for name, weight in saved.items() if "lora_B" in name)  # it was trained
+    judge = load_file(reward.adapter / "adapter_model.safetensors")
+    inside = {n: p for n, p in network.model.named_parameters() if ".reward." in n}
+    assert {name.replace(".reward", "") for name in inside} == set(judge)
+    assert all(torch.equal(judge[name.replace(".reward", "")], p) for name, p in inside.items())  # and that was not
+
+
+def test_an_interrupted_run_with_its_judge_on_its_base_ends_like_an_unbroken_one(
+    tiny_model, workspace, judged, monkeypatch
+):
+    config = _plain(
+        tiny_model,
+        "policy.rewards={personalization=1.0}",
+        "policy.eval_queries=0",
+        "policy.steps=3",
+        "policy.save_steps=1",
+        "policy.reward_model=judge",
+    )
+    train_reward(workspace, config, name="judge", reporter=Notes())
+    unbroken = train_policy(workspace, config, name="unbroken", force=True)
+    append = module.Run.append_log
+
+    def killed(run, figures):
+        append(run, figures)
+        if figures["step"] == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Run, "append_log", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_policy(workspace, config, force=True)
+    reporter = Notes()
+    run = train_policy(workspace, config, force=True, reporter=reporter)
+
+    assert reporter.notes[-1] == "went on from step 1"
+    expected, found = (load_file(r.adapter / "adapter_model.safetensors") for r in (unbroken, run))
+    assert all(torch.allclose(found[name], expected[name], atol=1e-6) for name in expected)
 
 
 def test_the_best_adapter_by_its_held_out_score_is_kept(tiny_model, workspace, monkeypatch):

@@ -2,13 +2,9 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import settings as examples
-from hypothesis import strategies as st
 from transformers import TrainerCallback
 from trl import GRPOTrainer
 
@@ -18,7 +14,7 @@ from prlm_cli.models.adapters import save_adapter
 from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.training import grpo
 from prlm_cli.training.callbacks import Diverged
-from prlm_cli.training.grpo import PolicyTrainer, Rollout, query_order, train_grpo
+from prlm_cli.training.grpo import PolicyTrainer, Rollout, train_grpo
 from tests.training.tiny import asked, largest_difference, trainable, weights_of
 
 _OFTEN = list(range(0, 258, 4))  # stop ids: a random model must meet one within a few tokens
@@ -244,30 +240,6 @@ def test_completions_that_were_all_cut_train_nothing(tiny, tmp_path):
 
     assert [line["completions/clipped_ratio"] for line in figures.lines[:2]] == [1.0, 1.0]
     assert largest_difference(before, weights_of(model)) == 0
-
-
-@examples(max_examples=40)
-@given(ids=st.sets(st.text(min_size=1, max_size=3), min_size=1, max_size=6), length=st.integers(1, 20))
-def test_every_pass_over_the_queries_is_complete_and_in_an_order_of_its_own(ids, length):
-    order = query_order(sorted(ids), length, 7)
-
-    assert order == query_order(sorted(ids, reverse=True), length, 7)
-    assert len(order) == length
-    passes = [order[start : start + len(ids)] for start in range(0, length, len(ids))]
-    assert all(set(once) == ids for once in passes[:-1])
-    assert len(set(passes[-1])) == len(passes[-1])
-
-
-def test_passes_and_seeds_differ_in_their_order():
-    ids = [f"q{n}" for n in range(20)]
-    passes = [query_order(ids, 60, 0)[start : start + 20] for start in (0, 20, 40)]
-
-    assert all(a != b for a, b in pairwise(passes))
-    assert query_order(ids, 60, 1) != query_order(ids, 60, 0)
-
-
-def test_a_longer_run_begins_like_a_shorter_one():
-    assert query_order(["a", "b", "c"], 10, 3)[:7] == query_order(["a", "b", "c"], 7, 3)
 
 
 @pytest.fixture

@@ -1,0 +1,18 @@
+"""The order in which a training takes its queries: written down before it starts, so a resumed run sees the same."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+
+def query_order(query_ids: Sequence[str], length: int, seed: int) -> list[str]:
+    """The first `length` ids of endless passes over all of them, each pass in an order of its own."""
+    order: list[str] = []
+    epoch = 0
+    while len(order) < length:
+        once = sorted(query_ids)
+        random.Random(f"{seed}:{epoch}").shuffle(once)
+        order += once
+        epoch += 1
+    return order[:length]

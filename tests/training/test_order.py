@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from prlm_cli.training.order import query_order
+
+
+@examples(max_examples=40)
+@given(ids=st.sets(st.text(min_size=1, max_size=3), min_size=1, max_size=6), length=st.integers(1, 20))
+def test_every_pass_over_the_queries_is_complete_and_in_an_order_of_its_own(ids, length):
+    order = query_order(sorted(ids), length, 7)
+
+    assert order == query_order(sorted(ids, reverse=True), length, 7)
+    assert len(order) == length
+    passes = [order[start : start + len(ids)] for start in range(0, length, len(ids))]
+    assert all(set(once) == ids for once in passes[:-1])
+    assert len(set(passes[-1])) == len(passes[-1])
+
+
+def test_passes_and_seeds_differ_in_their_order():
+    ids = [f"q{n}" for n in range(20)]
+    passes = [query_order(ids, 60, 0)[start : start + 20] for start in (0, 20, 40)]
+
+    assert all(a != b for a, b in pairwise(passes))
+    assert query_order(ids, 60, 1) != query_order(ids, 60, 0)
+
+
+def test_a_longer_run_begins_like_a_shorter_one():
+    assert query_order(["a", "b", "c"], 10, 3)[:7] == query_order(["a", "b", "c"], 7, 3)
