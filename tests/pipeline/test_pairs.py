@@ -167,7 +167,7 @@ def test_what_is_no_pair_is_counted_by_its_reason(store, answers, rule, reason):
 
 
 def test_lengths_are_balanced_kind_by_kind_and_what_goes_is_counted(store, answers):
-    answers.append(lambda query: query.profile[0].title if query.profile else "a very much longer answer than any")
+    answers.append(lambda query: "a long one" if bool(query.profile) != (query.query_id == "ada-q9") else "short")
     reporter = Notes()
 
     built = _built(store, "pairs.length_skew=0.1", "pairs.kinds=['own>zero_shot']", reporter=reporter)
