@@ -5,12 +5,13 @@ from msgspec.structs import replace
 
 from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError, SettingsError
-from prlm_cli.core.records import Generation, PreferencePair, widen
+from prlm_cli.core.records import Generation, widen
 from prlm_cli.core.settings import PAIR_KINDS, PairsSettings, resolve
 from prlm_cli.engines.hf import HfEngine
 from prlm_cli.models import loading
 from prlm_cli.pipeline import candidates as module
 from prlm_cli.pipeline.candidates import candidates
+from prlm_cli.pipeline.given_pairs import read_pairs
 from prlm_cli.pipeline.neighbours import Neighbours
 from prlm_cli.pipeline.pairs import build_pairs, kinds_in_use, pairs
 from prlm_cli.pipeline.train_reward import train_reward
@@ -308,7 +309,8 @@ def test_what_is_wrong_with_the_queries_is_known_before_a_model_loads(tiny_model
 def test_a_run_learns_from_the_very_pairs_that_are_written(tiny_model, workspace, tmp_path, monkeypatch):
     config = small(tiny_model, "prompt.reasoning=off")
     jsonl.write(tmp_path / "pairs.jsonl", pairs(workspace, config).pairs)
-    written = list(jsonl.read(tmp_path / "pairs.jsonl", PreferencePair))
+    with workspace.open_store() as store:
+        written = read_pairs(tmp_path / "pairs.jsonl", store)
     monkeypatch.setattr(contrastive, "train_contrastive", lambda *_, **__: None)
 
     run = train_reward(workspace, config)
