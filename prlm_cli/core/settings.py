@@ -140,7 +140,7 @@ class RewardSettings(Section, kw_only=True, frozen=True):
     steps: Annotated[Count | None, "Optimiser steps; default: what reward.epochs takes."] = None
     epochs: Annotated[Positive, "Passes over the training queries, where reward.steps is not set."] = 1.5
     batch_size: Annotated[Count, "Queries a step; each brings all of its pairs."] = 4
-    micro_batch: Annotated[Count | None, "Queries a forward pass; default: a whole step."] = None
+    micro_batch: Annotated[Count, "Queries a forward pass; more of them take more memory."] = 1
     learning_rate: Annotated[Positive | None, "Peak learning rate; default: 2e-4, for an encoder 5e-5."] = None
     schedule: Annotated[Literal["cosine", "linear"], "How the learning rate falls."] = "cosine"
     warmup: Annotated[Share, "Share of the steps in which the learning rate rises."] = 0.1
@@ -164,7 +164,7 @@ class RewardSettings(Section, kw_only=True, frozen=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.micro_batch and self.batch_size % self.micro_batch:
+        if self.batch_size % self.micro_batch:
             raise WrongSetting("micro_batch", f"a divisor of the {self.batch_size} queries of a step")
 
 
@@ -269,6 +269,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "profile": False,
             "epochs": 3,
             "batch_size": 64,
+            "micro_batch": 4,
             "learning_rate": 5e-5,
             "schedule": "linear",
             "warmup": 0,

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from prlm_cli.core.errors import StorageError
+from prlm_cli.core.errors import SettingsError, StorageError
 from prlm_cli.core.records import ProfileDocument
 from prlm_cli.models.encoder import without_surrogates
 from prlm_cli.models.loading import device_and_dtype, unfit_models_named
@@ -116,11 +116,26 @@ def load_encoder_network(
 
     Raises:
         SettingsError: If it is no encoder that can be given a score.
-        StorageError: If there is no whole head, though there should be one.
+        StorageError: If it is no reward model, or a damaged one, and there is no seed.
     """
+    torch.manual_seed(seed or 0)
+    try:
+        model, tokenizer, is_whole = _load(folder)
+    except SettingsError as error:
+        if seed is not None:
+            raise
+        raise StorageError(f"the reward model in {folder} is damaged", hint="train it again") from error
+    if seed is None and not is_whole:
+        raise StorageError(f"{folder} holds no head of a reward model", hint="train it again")
+    return EncoderNetwork(
+        model.to(device_and_dtype()[0]), tokenizer, max_tokens=max_tokens, max_answer_tokens=max_answer_tokens
+    )
+
+
+def _load(folder: Path) -> tuple[Any, Any, bool]:
+    """The model and tokenizer of a folder, and whether it held a head of one score."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    torch.manual_seed(seed or 0)
     with quiet_libraries(), unfit_models_named(str(folder)):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="right")
         model, loaded = AutoModelForSequenceClassification.from_pretrained(
@@ -132,11 +147,7 @@ def load_encoder_network(
             use_safetensors=True,
             output_loading_info=True,
         )
-    if seed is None and (loaded["missing_keys"] or loaded["mismatched_keys"]):
-        raise StorageError(f"{folder} holds no head of a reward model", hint="train it again")
-    return EncoderNetwork(
-        model.to(device_and_dtype()[0]), tokenizer, max_tokens=max_tokens, max_answer_tokens=max_answer_tokens
-    )
+    return model, tokenizer, not (loaded["missing_keys"] or loaded["mismatched_keys"])
 
 
 def _digest(profile: Sequence[ProfileDocument]) -> str:

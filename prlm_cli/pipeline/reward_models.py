@@ -9,12 +9,10 @@ from prlm_cli.core.errors import StorageError
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import Config, resolve
 from prlm_cli.core.workspace import Run
-from prlm_cli.models.reward_model import RewardModel
+from prlm_cli.models.reward_model import Network, RewardModel
 
 if TYPE_CHECKING:
     from prlm_cli.core.prompts import PromptBuilder
-
-_BESIDE = "reward"
 
 
 class Base(NamedTuple):
@@ -80,9 +78,6 @@ def load_reward_model(run: Run, reporter: Reporter, *, blind: bool = False, base
         MissingError: If the model it sits on cannot be had.
         StorageError: If the run has none, or it is damaged.
     """
-    from prlm_cli.models.causal_network import load_causal_network
-    from prlm_cli.models.encoder_network import load_encoder_network
-    from prlm_cli.models.loading import is_causal, load_base
     from prlm_cli.models.reward_model import load_temperature
 
     config = resolve(config_file=run.folder / "config.toml")
@@ -90,22 +85,10 @@ def load_reward_model(run: Run, reporter: Reporter, *, blind: bool = False, base
     if not saved.is_dir():
         what = "blind twin" if blind else "reward model"
         raise StorageError(f"run '{run.name}' holds no {what}", hint="train the reward model again")
-    kind: dict[str, Any] = {
-        "sees_profile": config.reward.profile and not blind,
-        "temperature": load_temperature(saved),
-    }
-    folder = find_reward_model(config, reporter)
-    longest = config.reward.max_answer_tokens
-    if not is_causal(folder):
-        return RewardModel(
-            load_encoder_network(saved, max_tokens=config.reward.max_tokens, max_answer_tokens=longest), **kind
-        )
-    builder = _builder(config, folder)
-    if base and (base.folder, base.qlora) == (folder, config.model.qlora):
-        beside = load_causal_network(base.model, saved, builder, adapter=_BESIDE, max_answer_tokens=longest)
-        return RewardModel(beside, **kind)
     return RewardModel(
-        load_causal_network(load_base(folder, config.model), saved, builder, max_answer_tokens=longest), **kind
+        _load_network(saved, config, base, "blind" if blind else "reward", reporter),
+        sees_profile=config.reward.profile and not blind,
+        temperature=load_temperature(saved),
     )
 
 
@@ -114,9 +97,40 @@ def load_twin(run: Run, reporter: Reporter) -> RewardModel | None:
     return load_reward_model(run, reporter, blind=True) if twin_of(run).adapter.is_dir() else None
 
 
+def folders_of(run: Run, reporter: Reporter) -> tuple[Path, ...]:
+    """Where the weights of a run's reward model lie: what was trained, and the model that it sits on.
+
+    Raises:
+        MissingError: If the model it sits on cannot be had.
+    """
+    if _is_encoder(run.adapter):
+        return (run.adapter,)
+    return run.adapter, find_reward_model(resolve(config_file=run.folder / "config.toml"), reporter)
+
+
 def twin_of(run: Run) -> Run:
     """Where the blind twin of a run is kept: a run within it, without a state of its own."""
     return Run(run.folder / "blind")
+
+
+def _load_network(saved: Path, config: Config, base: Base | None, adapter: str, reporter: Reporter) -> Network:
+    from prlm_cli.models.causal_network import load_causal_network
+    from prlm_cli.models.encoder_network import load_encoder_network
+    from prlm_cli.models.loading import load_base
+
+    longest = config.reward.max_answer_tokens
+    if _is_encoder(saved):
+        return load_encoder_network(saved, max_tokens=config.reward.max_tokens, max_answer_tokens=longest)
+    folder = find_reward_model(config, reporter)
+    builder = _builder(config, folder)
+    if base and (base.folder, base.qlora) == (folder, config.model.qlora):
+        return load_causal_network(base.model, saved, builder, max_answer_tokens=longest, adapter=adapter)
+    return load_causal_network(load_base(folder, config.model), saved, builder, max_answer_tokens=longest)
+
+
+def _is_encoder(saved: Path) -> bool:
+    """Whether what was saved is a whole model, and no adapter."""
+    return (saved / "config.json").is_file()
 
 
 def _builder(config: Config, folder: Path) -> PromptBuilder:

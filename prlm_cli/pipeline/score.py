@@ -11,11 +11,10 @@ import msgspec
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import Generation
 from prlm_cli.core.reporting import Reporter, Silent
-from prlm_cli.core.settings import resolve
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.models.reward_model import RewardModel
 from prlm_cli.models.scorer import Item
-from prlm_cli.pipeline.reward_models import find_reward_model, load_reward_model
+from prlm_cli.pipeline.reward_models import folders_of, load_reward_model
 from prlm_cli.pipeline.score_cache import ScoreCache
 
 _FIRST_WINDOW, _WINDOW = 32, 512  # generations read ahead; the first are few, so that results come soon
@@ -74,11 +73,11 @@ def _rewards(model: RewardModel, window: Sequence[Generation], cache: ScoreCache
 
 
 def _fingerprint(run: Run, reporter: Reporter) -> str:
-    """Of what a score hangs on, the input aside: the run's weights and settings, and the files they sit on."""
+    """Of what a score hangs on, the input aside: the run's settings and weights, and the model these sit on."""
     from prlm_cli.models.loading import fingerprint_of
 
-    base = find_reward_model(resolve(config_file=run.folder / "config.toml"), reporter)
-    # Reading gigabytes takes longer than most calls: for the base, sizes and times will do.
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(base.iterdir())]
-    facts = [fingerprint_of(run.adapter), run.config, stats]
+    trained, *bases = folders_of(run, reporter)
+    # Reading gigabytes takes longer than most calls: for a base model, sizes and times will do.
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for base in bases for path in base.iterdir()]
+    facts = [fingerprint_of(trained), run.config, sorted(stats)]
     return hashlib.blake2b(msgspec.json.encode(facts), digest_size=8).hexdigest()

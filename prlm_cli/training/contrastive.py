@@ -176,7 +176,7 @@ class _ContrastiveTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: Mapping[str, torch.Tensor], return_outputs: bool = False, **_: Any
     ) -> torch.Tensor:
-        """The mean loss of the groups."""
+        """The mean loss of the groups; the trainer takes the mean over the micro-batches of a step."""
         groups = [self._groups[n] for n in inputs["group"].tolist()]
         scores = model([encoded for group in groups for encoded in group.inputs])
         by_group = scores.split([len(group.inputs) for group in groups])
@@ -244,7 +244,6 @@ def _weights(pairs: Sequence[PreferencePair], settings: RewardSettings) -> list[
 def _arguments(
     settings: RewardSettings, steps: int, learning_rate: float, seed: int, checkpoints: Path
 ) -> TrainingArguments:
-    micro_batch = settings.micro_batch or settings.batch_size
     common = common_arguments(checkpoints, steps=steps, learning_rate=learning_rate, seed=seed)
     return TrainingArguments(
         **common
@@ -252,8 +251,8 @@ def _arguments(
             "lr_scheduler_type": settings.schedule,
             "gradient_checkpointing": False,  # the trainer would look for it on the network itself
         },
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=settings.batch_size // micro_batch,
+        per_device_train_batch_size=settings.micro_batch,
+        gradient_accumulation_steps=settings.batch_size // settings.micro_batch,
         warmup_steps=round(settings.warmup * steps),
         save_steps=max(1, steps // _SAVES),
         max_grad_norm=1.0,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 
 import pytest
 
 from prlm_cli.core.workspace import Workspace
 from tests.conftest import contents
+from tests.models.tiny_encoders import write_cross_encoder
 
 COMMANDS = pytest.mark.parametrize("command", ["train-policy", "train-reward"])
 
@@ -40,3 +42,38 @@ def test_a_named_reward_model_whose_gate_is_closed_is_refused(prlm, workspace):
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("prlm: reward model 'reward-1' did not pass its gate; ")
     assert contents(workspace) == before
+
+
+def test_pairs_of_ones_own_train_an_encoder_without_an_index(prlm, tmp_path, write_jsonl):
+    profile = [{"doc_id": "1", "text": "red tree", "title": "tree"}]
+    fields = {"kind": "given", "text": "a cat", "profile": profile, "chosen": "red cat", "rejected": "blue"}
+    rows = [{**fields, "query_id": f"{user}{n}", "user_id": user} for user in ("ada", "ben") for n in range(3)]
+    encoder = write_cross_encoder(tmp_path / "encoder")
+    few = ["--steps", 1, "--model", encoder, "--set", "reward.twin=false", "--set", "reward.heldout_queries=0"]
+
+    result = prlm("train-reward", "--pairs", write_jsonl(rows), *few, "-w", tmp_path / "w", "--json")
+
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["training_pairs"] == 3
+    (run,) = Workspace(tmp_path / "w").runs()
+    assert (run.adapter / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rejected": "Red  CAT"}, "none of the 4 pairs has a contrast: its answers are equal; bring others"),
+        ({"user_id": "ada"}, "a reward model needs two users: one to learn from, one to test on; index more users"),
+    ],
+    ids=["no contrast", "one user"],
+)
+def test_pairs_that_cannot_be_trained_on_are_one_line_and_nothing_is_written(
+    prlm, tmp_path, write_jsonl, change, message
+):
+    fields = {"kind": "given", "text": "a cat", "profile": [], "chosen": "red cat", "rejected": "blue"}
+    rows = [{**fields, "query_id": str(n), "user_id": f"u{n}"} | change for n in range(4)]
+
+    result = prlm("train-reward", "--pairs", write_jsonl(rows), "-w", tmp_path / "w")
+
+    assert result == (2, "", f"prlm: {message}\n")
+    assert not (tmp_path / "w").exists()

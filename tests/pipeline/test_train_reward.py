@@ -58,6 +58,22 @@ def test_a_reward_model_is_trained_tested_and_kept(tiny_model, workspace):
     assert all(pair.swapped_user_id != pair.user_id for pair in written)
 
 
+def test_the_preset_of_the_paper_trains_an_encoder_that_has_no_interaction(workspace, pairs, encoder):
+    few = ["reward.steps=2", "reward.batch_size=4", "reward.heldout_queries=0", "reward.validation_share=0.5"]
+    config = resolve(preset="paper", assignments=[f"reward.model={encoder}", *few])
+    assert (config.reward.epochs, config.reward.learning_rate, config.reward.schedule) == (3, 5e-5, "linear")
+
+    run = train_reward(workspace, config, pairs=pairs)
+
+    assert (run.metrics["interaction"]["mean"], run.metrics["gate"]) == (0, "closed")
+    assert run.metrics["validation_accuracy"] in (0, 1)  # of the only pair
+    model = load_reward_model(run, Notes())
+    scores = [
+        model.scores([item._replace(profile=profile) for item in _items(pairs)]) for profile in ([], pairs[0].profile)
+    ]
+    assert scores[0] == scores[1]
+
+
 def test_given_pairs_are_used_and_no_answer_is_written(tiny_model, workspace, pairs, monkeypatch):
     monkeypatch.setattr(module, "pairs_for", None)
 
