@@ -39,21 +39,23 @@ def train_reward(
     Example: prlm train-reward --model all-MiniLM-L6-v2 --pairs pairs.jsonl
     """
     from prlm_cli.core import jsonl, settings
-    from prlm_cli.core.records import PreferencePair, Query
+    from prlm_cli.core.records import Query
 
     if dry_run:
         ui.print_line(settings.to_toml(config), end="")
         return
+    from prlm_cli.pipeline.given_pairs import given_pairs
     from prlm_cli.pipeline.train_reward import train_reward as run
 
+    where, reporter = options.open_workspace(workspace), ui.Terminal()
     trained = run(
-        options.open_workspace(workspace),
+        where,
         config,
         queries=jsonl.read(queries, Query) if queries else None,
-        pairs=list(jsonl.read(pairs, PreferencePair)) if pairs else None,
+        pairs=given_pairs(where, pairs, config, reporter) if pairs else None,
         name=name,
         resume=options.resumes(resume),
-        reporter=ui.Terminal(),
+        reporter=reporter,
     )
     metrics = trained.metrics
     if json:

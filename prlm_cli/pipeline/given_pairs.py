@@ -7,6 +7,7 @@ there too, and other fields are passed over.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,8 +20,9 @@ from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import Date, PreferencePair, ProfileDocument, Query
 from prlm_cli.core.reporting import Reporter, Silent
-from prlm_cli.core.settings import RetrievalSettings
+from prlm_cli.core.settings import Config, RetrievalSettings
 from prlm_cli.core.store import Store
+from prlm_cli.core.workspace import Workspace
 from prlm_cli.pipeline.pairs import normalised
 from prlm_cli.pipeline.queries import stored_queries
 from prlm_cli.pipeline.retrieve import retrieve
@@ -47,9 +49,21 @@ class GivenPair(msgspec.Struct, kw_only=True, frozen=True):
     date: Date | None = None
 
 
+def given_pairs(
+    workspace: Workspace, path: Path, config: Config, reporter: Reporter | None = None
+) -> list[PreferencePair]:
+    """The pairs of a file, with records from the workspace's index, if there is one, where they have none.
+
+    Raises:
+        DataError: As `read_pairs`.
+    """
+    with workspace.open_store() if workspace.index.exists() else contextlib.nullcontext() as store:
+        return read_pairs(path, store, config.retrieval, seed=config.seed, reporter=reporter)
+
+
 def read_pairs(
     path: Path,
-    store: Store,
+    store: Store | None,
     settings: RetrievalSettings | None = None,
     *,
     seed: int = 0,
@@ -63,7 +77,7 @@ def read_pairs(
 
     Args:
         path: JSON lines; `-` is standard input.
-        store: The index.
+        store: The index, where there is one.
         settings: How records are ranked.
         seed: Of the random retriever.
         reporter: Told how many pairs were left out, and how many are of unknown users.
@@ -110,16 +124,19 @@ def _id_of(pair: GivenPair) -> str:
 
 
 def _with_profiles(
-    given: Sequence[GivenPair], store: Store, settings: RetrievalSettings, seed: int, reporter: Reporter
+    given: Sequence[GivenPair], store: Store | None, settings: RetrievalSettings, seed: int, reporter: Reporter
 ) -> list[PreferencePair]:
     bare = [n for n, pair in enumerate(given) if pair.profile is None]
-    known = {user_id: store.has_user(user_id) for user_id in {given[n].user_id for n in bare}}
-    if unknown := sum(not known[given[n].user_id] for n in bare):
-        reporter.note(f"{unknown} pairs have no records: their users are not in the index")
-    queries = {user_id: _queries_of(store, user_id) for user_id, is_known in known.items() if is_known}
-    asked = {n: _query(given[n], queries[given[n].user_id]) for n in bare if known[given[n].user_id]}
-    found = dict(zip(asked, retrieve(store, asked.values(), settings, seed=seed), strict=True))
-    return [_pair(pair, found[n].profile if n in found else pair.profile or []) for n, pair in enumerate(given)]
+    profiles: dict[int, list[ProfileDocument]] = {}
+    if store:
+        user_ids = sorted({given[n].user_id for n in bare})
+        queries = {user_id: _queries_of(store, user_id) for user_id in user_ids if store.has_user(user_id)}
+        asked = {n: _query(given[n], queries[given[n].user_id]) for n in bare if given[n].user_id in queries}
+        found = retrieve(store, asked.values(), settings, seed=seed)
+        profiles = {n: query.profile for n, query in zip(asked, found, strict=True)}
+    if len(profiles) < len(bare):
+        reporter.note(f"{len(bare) - len(profiles)} pairs have no records: their users are not in the index")
+    return [_pair(pair, profiles.get(n, pair.profile or [])) for n, pair in enumerate(given)]
 
 
 def _queries_of(store: Store, user_id: str) -> dict[str, Query]:

@@ -15,7 +15,8 @@ def balanced(pairs: Sequence[PreferencePair], skew: float) -> list[PreferencePai
 
     Of each kind so few go that among the rest the pairs whose chosen answer is the longer, in words, outnumber those
     where it is the shorter, or these them, by at most the share `skew` of the rest; half of the pairs at most. Pairs of
-    equal length stay.
+    equal length stay, and so do all of a kind in which nothing is to be gained: where the longer is always the chosen
+    one, or always the rejected.
 
     Args:
         pairs: Of any kinds.
@@ -32,7 +33,7 @@ def _surplus(differences: dict[int, int], skew: float) -> set[int]:
     longer = [n for n, difference in differences.items() if difference > 0]
     shorter = [n for n, difference in differences.items() if difference < 0]
     more, fewer = (longer, shorter) if len(longer) > len(shorter) else (shorter, longer)
-    most = math.floor(_MOST_DROPPED * len(differences))
+    most = math.floor(_MOST_DROPPED * len(differences)) if fewer else 0
     count = 0
     while count < most and len(more) - len(fewer) - count > skew * (len(differences) - count):
         count += 1

@@ -32,6 +32,16 @@ def test_a_dry_run_without_a_workspace_makes_none(prlm, tmp_path, command):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_line_that_is_no_pair_is_named_and_nothing_is_written(prlm, workspace, write_jsonl):
+    pairs = write_jsonl([{"user_id": "ada", "prompt": "trees", "chosen": "a", "rejected": "b"}, {"user_id": "ada"}])
+    before = contents(workspace)
+    result = prlm("train-reward", "--pairs", pairs, "-w", workspace)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"prlm: {pairs}:2: no field 'text'; every given pair needs user_id, text, ")
+    assert contents(workspace) == before
+
+
 def test_a_named_reward_model_whose_gate_is_closed_is_refused(prlm, workspace):
     run = Workspace(workspace).new_run("reward", None)
     run.start("reward", "seed = 0\n")

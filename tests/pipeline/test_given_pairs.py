@@ -7,8 +7,9 @@ import pytest
 from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import PreferencePair, ProfileDocument, Query
-from prlm_cli.core.settings import RetrievalSettings
-from prlm_cli.pipeline.given_pairs import read_pairs
+from prlm_cli.core.settings import RetrievalSettings, resolve
+from prlm_cli.core.workspace import Workspace
+from prlm_cli.pipeline.given_pairs import given_pairs, read_pairs
 from prlm_cli.pipeline.retrieve import retrieve
 from tests.conftest import tiny_corpus
 from tests.pipeline.small import Notes
@@ -113,6 +114,18 @@ def test_users_whom_the_index_does_not_know_have_no_records_and_that_is_said(rea
 
     assert [len(pair.profile) for pair in pairs] == [0, 4]
     assert read.notes == ["1 pairs have no records: their users are not in the index"]
+
+
+def test_without_an_index_what_has_a_profile_can_be_read_and_the_rest_has_none(tmp_path):
+    path, reporter = tmp_path / "pairs.jsonl", Notes()
+    lines = [_PAIR, {**_PAIR, "profile": [{"doc_id": "1", "text": "t"}]}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    pairs = given_pairs(Workspace(tmp_path / "nowhere"), path, resolve(), reporter)
+
+    assert [len(pair.profile) for pair in pairs] == [0, 1]
+    assert reporter.notes == ["1 pairs have no records: their users are not in the index"]
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_equal_answers_are_left_out_and_counted(read):

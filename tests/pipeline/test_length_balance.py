@@ -32,7 +32,9 @@ def test_among_what_is_kept_neither_side_outnumbers_the_other_or_half_is_gone(le
     kept = balanced(pairs, skew)
     signs = _signs(kept)
 
-    assert abs(signs[1] - signs[-1]) <= skew * len(kept) or len(pairs) - len(kept) == len(pairs) // 2
+    is_one_sided = 0 in (signs[1], signs[-1])
+    is_half = len(pairs) - len(kept) == len(pairs) // 2
+    assert abs(signs[1] - signs[-1]) <= skew * len(kept) or (kept == pairs if is_one_sided else is_half)
 
 
 @given(st.lists(_LENGTHS), st.floats(0, 1))
@@ -68,6 +70,12 @@ def test_a_kind_that_is_out_of_balance_keeps_half_at_least(skew, count):
 
 
 def test_each_kind_is_balanced_by_itself():
-    longer, shorter = _pairs([(2, 1)] * 4, "own>swapped"), _pairs([(1, 2)] * 4, "own>zero_shot")
+    longer = _pairs([(2, 1)] * 3 + [(1, 2)], "own>swapped")
+    shorter = _pairs([(1, 2)] * 3 + [(2, 1)], "own>zero_shot")
 
     assert Counter(pair.kind for pair in balanced([*longer, *shorter], 0.0)) == {"own>swapped": 2, "own>zero_shot": 2}
+
+
+@pytest.mark.parametrize("lengths", [(2, 1), (1, 2)])
+def test_a_kind_whose_lengths_always_differ_the_same_way_stays_whole(lengths):
+    assert len(balanced(_pairs([lengths] * 9), 0.0)) == 9

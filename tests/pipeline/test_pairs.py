@@ -5,12 +5,13 @@ from msgspec.structs import replace
 
 from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError, SettingsError
-from prlm_cli.core.records import Generation, PreferencePair, widen
+from prlm_cli.core.records import Generation, widen
 from prlm_cli.core.settings import PAIR_KINDS, PairsSettings, resolve
 from prlm_cli.engines.hf import HfEngine
 from prlm_cli.models import loading
 from prlm_cli.pipeline import candidates as module
 from prlm_cli.pipeline.candidates import candidates
+from prlm_cli.pipeline.given_pairs import read_pairs
 from prlm_cli.pipeline.neighbours import Neighbours
 from prlm_cli.pipeline.pairs import build_pairs, kinds_in_use, pairs
 from prlm_cli.pipeline.train_reward import train_reward
@@ -167,7 +168,7 @@ def test_what_is_no_pair_is_counted_by_its_reason(store, answers, rule, reason):
 
 
 def test_lengths_are_balanced_kind_by_kind_and_what_goes_is_counted(store, answers):
-    answers.append(lambda query: query.profile[0].title if query.profile else "a very much longer answer than any")
+    answers.append(lambda query: "a long one" if bool(query.profile) != (query.query_id == "ada-q9") else "short")
     reporter = Notes()
 
     built = _built(store, "pairs.length_skew=0.1", "pairs.kinds=['own>zero_shot']", reporter=reporter)
@@ -308,7 +309,8 @@ def test_what_is_wrong_with_the_queries_is_known_before_a_model_loads(tiny_model
 def test_a_run_learns_from_the_very_pairs_that_are_written(tiny_model, workspace, tmp_path, monkeypatch):
     config = small(tiny_model, "prompt.reasoning=off")
     jsonl.write(tmp_path / "pairs.jsonl", pairs(workspace, config).pairs)
-    written = list(jsonl.read(tmp_path / "pairs.jsonl", PreferencePair))
+    with workspace.open_store() as store:
+        written = read_pairs(tmp_path / "pairs.jsonl", store)
     monkeypatch.setattr(contrastive, "train_contrastive", lambda *_, **__: None)
 
     run = train_reward(workspace, config)
