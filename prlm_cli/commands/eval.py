@@ -109,17 +109,18 @@ def _refuse(given: dict[str, Any], layers: Layers, how: str, *, hint: str) -> No
 
 def _judge_reward_model(layers: Layers, folder: Path, source: Path | None, name: str) -> tuple[str, RewardQuality]:
     """The run's name and the diagnostics of its model; an empty name is the newest."""
-    from prlm_cli.core.records import PreferencePair
     from prlm_cli.core.settings import resolve
     from prlm_cli.pipeline.evaluate_reward import evaluate_reward, reward_run
+    from prlm_cli.pipeline.given_pairs import given_pairs
 
     workspace = options.open_workspace(folder)
     if name and source is None and Path(name).is_file():
         raise SettingsError(f"--reward-model {name}: that is a file", hint="write INPUT before --reward-model")
     run = reward_run(workspace, name)
     config = layers.resolve(resolve(config_file=run.folder / "config.toml"))
-    pairs = list(jsonl.read(source, PreferencePair)) if source is not None else None
-    return run.name, evaluate_reward(workspace, run, config, pairs=pairs, reporter=ui.Terminal())
+    reporter = ui.Terminal()
+    pairs = given_pairs(workspace, source, config, reporter) if source is not None else None
+    return run.name, evaluate_reward(workspace, run, config, pairs=pairs, reporter=reporter)
 
 
 def _measure_retrieval(config: Config, folder: Path, source: Path | None, split: str) -> RetrievalQuality:

@@ -110,11 +110,7 @@ def demo(
     clock.done("prompt", f"untrained best: layout {form.layout}, k={form.k} (on {size.form_queries} training queries)")
     _forget_finished(workspace)
     reward = train_reward(workspace, config, name=REWARD_RUN, reporter=reporter)
-    accuracy = reward.metrics["accuracy"]["own>swapped"]
-    gate = reward.metrics["gate"]
-    clock.done(
-        "reward model", f"own over swapped {accuracy['mean']:.2f} of {accuracy['n']} held-out pairs, gate {gate}"
-    )
+    clock.done("reward model", reward.metrics["verdict"])
     policy = train_policy(workspace, config, name=POLICY_RUN, reporter=reporter)
     clock.done("policy", _policy_outcome(policy))
     generations = _generate_rows(workspace, base, policy, form, config, size, reporter)

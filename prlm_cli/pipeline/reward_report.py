@@ -8,7 +8,7 @@ from typing import NamedTuple
 from prlm_cli.metrics.calibration import Calibration
 from prlm_cli.metrics.intervals import Interval
 from prlm_cli.pipeline.best_of_n import BestOfN
-from prlm_cli.pipeline.reward_quality import PartQuality, RewardQuality
+from prlm_cli.pipeline.reward_quality import HEADLINE, PartQuality, RewardQuality
 from prlm_cli.report.charts import Axis, Line, line_chart, steps
 from prlm_cli.report.page import heading, page, paragraph, table
 
@@ -81,8 +81,9 @@ def _controls(part: PartQuality) -> Table:
 
 def _others(part: PartQuality) -> Table:
     length, within = part.length, part.within_query
+    compared = HEADLINE if HEADLINE in part.model.accuracy.kinds else "accuracy"
     rows = [
-        ["own>swapped above the echo rule", *_difference(part.above_echo)],
+        [f"{compared} above the echo rule", *_difference(part.above_echo)],
         ["correlation of score and length", _number(length.score), ""],
         ["correlation of margin and length", _number(length.margin), ""],
         ["accuracy on pairs of the same length", *(_share(length.matched) if length.matched else ("n/a", "n/a"))],

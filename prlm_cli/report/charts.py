@@ -46,7 +46,9 @@ def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis) -> str:
 
 
 def steps(low: float, high: float, count: int = 5) -> list[tuple[float, str]]:
-    """Evenly spaced ticks from `low` to `high`, written with two decimals."""
+    """Evenly spaced ticks from `low` to `high`, written with two decimals; one where these are the same."""
+    if high <= low:
+        return [(low, f"{low:.2f}")]
     return [(value, f"{value:.2f}") for n in range(count) for value in [low + (high - low) * n / (count - 1)]]
 
 

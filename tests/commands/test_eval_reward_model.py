@@ -117,3 +117,16 @@ def test_without_a_reward_model_eval_says_what_to_run(prlm, workspace):
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == f"prlm: no reward model in {workspace}; run `prlm train-reward` first\n"
+
+
+def test_eval_takes_pairs_of_preference_data_without_a_kind(judge, write_jsonl):
+    rows = [{"user_id": f"new{n}", "prompt": "We parse.", "chosen": "Parsing", "rejected": f"A {n}"} for n in range(3)]
+
+    result = judge(write_jsonl(rows, "given.jsonl"), "--reward-model", "--json")
+
+    found = json.loads(result.stdout)
+    assert list(found["users"]["model"]["accuracy"]["kinds"]) == ["given"]
+    assert (found["verdict"], found["users"]["model"]["interaction"]) == (
+        "not known: no pair has another user's records; gate closed",
+        None,
+    )

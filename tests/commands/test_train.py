@@ -72,7 +72,7 @@ def test_pairs_of_ones_own_train_an_encoder_without_an_index(prlm, tmp_path, wri
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rejected": "Red  CAT"}, "none of the 4 pairs has a contrast: its answers are equal; bring others"),
+        ({"rejected": "Red  CAT"}, "{data}: no pair has a contrast; chosen and rejected are equal in every one"),
         ({"user_id": "ada"}, "a reward model needs two users: one to learn from, one to test on; index more users"),
     ],
     ids=["no contrast", "one user"],
@@ -83,7 +83,8 @@ def test_pairs_that_cannot_be_trained_on_are_one_line_and_nothing_is_written(
     fields = {"kind": "given", "text": "a cat", "profile": [], "chosen": "red cat", "rejected": "blue"}
     rows = [{**fields, "query_id": str(n), "user_id": f"u{n}"} | change for n in range(4)]
 
-    result = prlm("train-reward", "--pairs", write_jsonl(rows), "-w", tmp_path / "w")
+    data = write_jsonl(rows)
+    result = prlm("train-reward", "--pairs", data, "-w", tmp_path / "w")
 
-    assert result == (2, "", f"prlm: {message}\n")
+    assert result == (2, "", f"prlm: {message.format(data=data)}\n")
     assert not (tmp_path / "w").exists()

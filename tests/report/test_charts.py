@@ -43,6 +43,7 @@ def test_an_axis_of_one_value_has_its_points_in_the_middle():
     ((place,),) = _places(_chart(Line("a", [(0, 0.3)]), x=Axis("n", [(0, "1")]), y=Axis("y", steps(0.3, 0.3))))
 
     assert place == (198, 116)
+    assert [text for _, text in steps(0.3, 0.3)] == ["0.30"]
 
 
 @pytest.mark.parametrize("text", ["<script>x</script>", '"><b>', "a & b"])
