@@ -30,7 +30,7 @@ from prlm_cli.pipeline.pair_scores import Accuracy, PairScores, Part, accuracy, 
 from prlm_cli.rewards.echo import EchoRule
 
 HEADLINE = "own>swapped"
-ECHO, SHORTER, LONGER, BLIND = "echo rule", "shorter", "longer", "blind twin"
+ECHO, SHORTER, LONGER, BLIND = "echo", "shorter", "longer", "blind"
 _MIN_CANDIDATES = 3
 _SAME_LENGTH = 0.1  # of the longer answer; one word is always allowed
 

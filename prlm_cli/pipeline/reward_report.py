@@ -8,9 +8,11 @@ from typing import NamedTuple
 from prlm_cli.metrics.calibration import Calibration
 from prlm_cli.metrics.intervals import Interval
 from prlm_cli.pipeline.best_of_n import BestOfN
-from prlm_cli.pipeline.reward_quality import HEADLINE, PartQuality, RewardQuality
+from prlm_cli.pipeline.reward_quality import BLIND, ECHO, HEADLINE, PartQuality, RewardQuality
 from prlm_cli.report.charts import Axis, Line, line_chart, steps
 from prlm_cli.report.page import heading, page, paragraph, table
+
+_LABELS = {ECHO: "echo rule", BLIND: "blind twin"}
 
 
 class Table(NamedTuple):
@@ -63,7 +65,7 @@ def _accuracies(part: PartQuality) -> Table:
 
 def _controls(part: PartQuality) -> Table:
     kinds = list(part.model.accuracy.kinds)
-    judged = {"reward model": part.model, **part.controls}
+    judged = {"reward model": part.model, **{_LABELS.get(name, name): of for name, of in part.controls.items()}}
     rows = [
         [
             name,

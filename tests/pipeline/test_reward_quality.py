@@ -245,8 +245,8 @@ def test_what_cannot_be_read_is_chosen_last():
 def test_the_blind_twin_is_judged_on_the_same_pairs():
     part = _users(PERFECT, blind=BLIND).users
 
-    assert list(part.controls) == ["echo rule", "shorter", "longer", "blind twin"]
-    twin = part.controls["blind twin"]
+    assert list(part.controls) == ["echo", "shorter", "longer", "blind"]
+    twin = part.controls["blind"]
     assert (twin.max_abs_interaction, twin.accuracy) == (0, _users(BLIND).users.model.accuracy)
 
 

@@ -89,7 +89,7 @@ def test_scores_are_the_rewards_of_the_training(tiny_model, trained, generations
         assert [reward or 0.0 for reward in rewards] == pytest.approx(in_training, abs=1e-5)
         assert [reward is None for reward in rewards] == [g.answer is None for g in generations]
         assert [structs.replace(generation, reward=None) for generation in scored] == generations
-    assert len({round(reward, 7) for reward in in_training}) > 3
+    assert len({round(reward, 9) for reward in in_training}) > 3
 
 
 def test_the_newest_model_is_used_where_none_is_named(trained, generations):

@@ -246,9 +246,9 @@ def test_the_blind_twin_is_judged_beside_the_model(tiny_model, workspace, pairs)
         for twin in ("true", "false")
     )
 
-    assert with_twin["controls"]["blind twin"]["max_abs_interaction"] == 0
+    assert with_twin["controls"]["blind"]["max_abs_interaction"] == 0
     assert with_twin["model"]["max_abs_interaction"] > 0
-    assert "blind twin" not in without["controls"]
+    assert "blind" not in without["controls"]
 
 
 def test_the_temperature_is_fitted_on_held_out_queries_where_there_are_any(tiny_model, workspace, pairs):
