@@ -12,6 +12,7 @@ import typer
 
 from prlm_cli.commands.options import keyword, with_parameters
 from prlm_cli.core import settings
+from prlm_cli.core.presets import PRESETS
 from prlm_cli.core.sections import bare
 from prlm_cli.core.settings import Config
 
@@ -37,7 +38,7 @@ class Layers:
 
 
 _LAYERS: dict[str, tuple[Any, Any]] = {
-    "preset": (str, typer.Option("--preset", help=f"Starting point: {' or '.join(settings.PRESETS)}.")),
+    "preset": (str, typer.Option("--preset", help=f"Starting point: {' or '.join(PRESETS)}.")),
     "config_file": (Path | None, typer.Option("--config", help="Configuration file, TOML.")),
     "assignments": (list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set section.key=value; repeatable.")),
 }

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from prlm_cli.core.errors import SettingsError
+from prlm_cli.core.presets import PRESETS
 from prlm_cli.core.sections import Section, settings_of
-from prlm_cli.core.settings import LAYOUTS, PRESETS, Config, RetrievalSettings, describe, resolve, to_toml
+from prlm_cli.core.settings import LAYOUTS, Config, RetrievalSettings, describe, resolve, to_toml
 
 
 @pytest.fixture
