@@ -23,8 +23,6 @@ from prlm_cli.pipeline.reward_report import html_report
 from prlm_cli.pipeline.runs import claim_run
 from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_hashes
 
-__all__ = ["load_reward_model", "train_reward"]
-
 _REPORT = "report.html"
 _VALIDATION_SEED = 42  # of PrLM's released code
 
@@ -60,13 +58,13 @@ def train_reward(
     if pairs is not None:
         given = _with_contrast(pairs, reporter)
         _check_users(given)
-        split_pairs(given, config.reward)  # what is wrong with them is known before anything is written
+        split = split_pairs(given, config.reward)  # what is wrong with them is known before anything is written
         find_reward_model(config, reporter)
         run = _claim(workspace, resolve_prompt(workspace, [], config, reporter), given, name, resume, reporter)
         with workspace.write_lock(run.name):
             if not (run.folder / PAIRS).exists():
                 jsonl.write(run.folder / PAIRS, given)  # for its diagnostics, to know whom it was trained on
-            _train(run, given, config, reporter)
+            _train(run, split, config, reporter)
         return run
     with workspace.open_store() as store:
         training = training_queries(store, config, queries)
@@ -75,7 +73,12 @@ def train_reward(
         config = resolve_prompt(workspace, training, config, reporter)
         run = _claim(workspace, config, training, name, resume, reporter)
         with workspace.write_lock(run.name):
-            _train(run, pairs_for(run, workspace, store, training, config, reporter), config, reporter)
+            try:
+                split = split_pairs(pairs_for(run, workspace, store, training, config, reporter), config.reward)
+            except DataError:
+                shutil.rmtree(run.folder)  # it could not be gone on with
+                raise
+            _train(run, split, config, reporter)
     return run
 
 
@@ -114,12 +117,7 @@ def _with_contrast(pairs: Sequence[PreferencePair], reporter: Reporter) -> list[
     return kept
 
 
-def _train(run: Run, pairs: Sequence[PreferencePair], config: Config, reporter: Reporter) -> None:
-    try:
-        split = split_pairs(pairs, config.reward)
-    except DataError:
-        shutil.rmtree(run.folder)  # it could not be gone on with
-        raise
+def _train(run: Run, split: Split, config: Config, reporter: Reporter) -> None:
     training, validation = _validation_split(split.training, config.reward.validation_share)
     steps = _train_one(run, training, split, config, reporter)
     if config.reward.profile and config.reward.twin:

@@ -303,6 +303,13 @@ def test_a_split_that_leaves_nothing_to_train_on_is_known_before_anything_is_wri
     assert workspace.runs() == []
 
 
+def test_pairs_that_are_built_and_cannot_be_used_leave_no_run(tiny_model, workspace):
+    config = small(tiny_model, "prompt.reasoning=off", "pairs.policy=none", "reward.heldout_queries=0.999999")
+    with pytest.raises(DataError, match="none is left to train on"):
+        train_reward(workspace, config)
+    assert workspace.runs() == []
+
+
 def test_a_loss_that_is_not_finite_leaves_no_reward_model(tiny_model, workspace, pairs):
     config = small(tiny_model, "reward.learning_rate=1e30", "reward.warmup=0", "reward.steps=8")
 
