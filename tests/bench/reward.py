@@ -191,7 +191,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.reward", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print JSON alone on stdout")
     parser.add_argument("--data", default="commits", help="commits, acl, or a folder of histories and queries")
-    parser.add_argument("--queries", type=int, default=200, help="training queries to build pairs of")
+    parser.add_argument("--queries", type=int, default=160, help="training queries to build pairs of")
     parser.add_argument("--samples", type=int, default=_BEST_OF, help="completions drawn for each held-out query")
     parser.add_argument("--policy", default="none", help="who writes the answers: none, or warm-start")
     parser.add_argument("--workspace", type=Path, help="a folder to work in, and to go on in")
