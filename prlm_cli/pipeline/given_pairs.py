@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -47,6 +47,9 @@ class GivenPair(msgspec.Struct, kw_only=True, frozen=True):
     target: str | None = None
     margin: float = 0.0
     date: Date | None = None
+
+
+Pair = TypeVar("Pair", GivenPair, PreferencePair)
 
 
 def given_pairs(
@@ -90,12 +93,29 @@ def read_pairs(
     name = jsonl.name_of(path)
     if not given:
         raise DataError(f"{name}: no pairs", hint=f"one a line, with {', '.join(_NEEDED)}")
-    kept = [pair for pair in given if normalised(pair.chosen) != normalised(pair.rejected)]
+    return _with_profiles(with_contrast(given, reporter, name), store, settings or RetrievalSettings(), seed, reporter)
+
+
+def with_contrast(pairs: Sequence[Pair], reporter: Reporter, where: str = "") -> list[Pair]:
+    """The pairs whose two answers differ.
+
+    Args:
+        pairs: As they were given.
+        reporter: Told how many were left out.
+        where: The file they come from, for the error.
+
+    Raises:
+        DataError: If there are pairs, and none has a contrast.
+    """
+    kept = [pair for pair in pairs if normalised(pair.chosen) != normalised(pair.rejected)]
     if not kept:
-        raise DataError(f"{name}: no pair has a contrast", hint="chosen and rejected are equal in every one")
-    if len(kept) < len(given):
-        reporter.note(f"{len(kept)} pairs; left out: {len(given) - len(kept)} with equal answers")
-    return _with_profiles(kept, store, settings or RetrievalSettings(), seed, reporter)
+        what = f"{where}: " if where else ""
+        raise DataError(
+            f"{what}none of the {len(pairs)} pairs has a contrast: its answers are equal", hint="bring others"
+        )
+    if len(kept) < len(pairs):
+        reporter.note(f"left out {len(pairs) - len(kept)} pairs whose answers are equal")
+    return kept
 
 
 def _given(where: str, fields: dict[str, Any]) -> GivenPair:

@@ -77,7 +77,7 @@ def plan(workspace: Workspace, sought: Sought, runs: Iterable[str]) -> Cleaning:
                 to_change = planned.removed if _is_half_written(path) else planned.rewritten
                 to_change.extend([path] if any(map(_is_trace(workspace, path, sought), lines(path))) else [])
     for name in runs:
-        folders = sorted((workspace.runs_folder / name / "checkpoints").glob("checkpoint-*"))
+        folders = sorted((workspace.runs_folder / name).glob("**/checkpoints/checkpoint-*"))  # a twin's, too
         planned.removed.extend(folder for folder in folders if not (folder / "manifest.json").exists())
     return planned
 

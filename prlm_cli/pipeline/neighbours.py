@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from prlm_cli.core.records import Query, Retrieved
 from prlm_cli.core.terms import Tokenizer
-from prlm_cli.retrievers.okapi import K1, B
 
 
 class Neighbours:
@@ -18,20 +17,12 @@ class Neighbours:
     """
 
     def __init__(self, queries: Sequence[Retrieved], tokenizer: Tokenizer) -> None:
-        import bm25s
-        import numpy as np
+        from prlm_cli.retrievers.term_index import build_index
 
         self._queries = sorted(queries, key=lambda query: query.query_id)
         self._tokenizer = tokenizer
-        packed = tokenizer.packed_terms([query.text for query in self._queries])
-        texts = [np.frombuffer(terms, dtype="<u8") for terms in packed]
-        self._terms, places = np.unique(np.concatenate([np.empty(0, "<u8"), *texts]), return_inverse=True)
-        if len(self._terms):
-            ends = np.cumsum([len(text) for text in texts])
-            documents = [part.tolist() for part in np.split(places, ends[:-1])]
-            vocabulary = {int(term): place for place, term in enumerate(self._terms)}
-            self._index = bm25s.BM25(method="lucene", k1=K1, b=B)
-            self._index.index((documents, vocabulary), create_empty_token=False, show_progress=False)
+        hashes = tokenizer.packed_terms([query.text for query in self._queries])
+        self._index = build_index(hashes) if any(hashes) else None
 
     def of(self, query: Query) -> Iterator[Retrieved]:
         """Of each other user the query that is most like this one, the nearest first; of equal ones the first by id.
@@ -40,11 +31,15 @@ class Neighbours:
         """
         import numpy as np
 
-        asked = np.frombuffer(self._tokenizer.terms(query.text), dtype="<u8")
-        known = np.searchsorted(self._terms, asked[np.isin(asked, self._terms)])
-        if not len(known):
+        from prlm_cli.retrievers.term_index import places_of
+
+        if self._index is None:
             return
-        scores = self._index.get_scores(known.tolist())
+        terms, index = self._index
+        known = places_of(self._tokenizer.terms(query.text), terms)
+        if not known:
+            return
+        scores = index.get_scores(known)
         found = np.flatnonzero(scores > 0)
         met = {query.user_id}
         for place in found[np.argsort(-scores[found], kind="stable")].tolist():

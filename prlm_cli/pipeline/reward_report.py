@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from markupsafe import Markup
+
 from prlm_cli.metrics.calibration import Calibration
 from prlm_cli.metrics.intervals import Interval
 from prlm_cli.pipeline.best_of_n import BestOfN
@@ -116,13 +118,13 @@ def _best_of_n(found: BestOfN) -> Table:
     return Table(header, rows)
 
 
-def _reliability(found: Calibration) -> str:
+def _reliability(found: Calibration) -> Markup:
     points = [(b.confidence, b.accuracy) for b in found.bins if b.confidence is not None and b.accuracy is not None]
     lines = [Line("pairs", points), Line("as sure as right", [(0.5, 0.5), (1, 1)], is_reference=True)]
     return line_chart("Reliability", lines, Axis("confidence", steps(0.5, 1)), Axis("accuracy", steps(0, 1)))
 
 
-def _curves(found: BestOfN) -> list[str]:
+def _curves(found: BestOfN) -> list[Markup]:
     across = Axis("best of n", [(place, str(point.n)) for place, point in enumerate(found.curve)])
     series = {
         name: [(float(place), getattr(point, field)) for place, point in enumerate(found.curve)]

@@ -13,10 +13,11 @@ from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config
 from prlm_cli.core.workspace import Run, Workspace, write_text
 from prlm_cli.models.scorer import Item, Scorer
+from prlm_cli.pipeline.given_pairs import with_contrast
 from prlm_cli.pipeline.held_out import Split, split_pairs
 from prlm_cli.pipeline.layouts import resolve_prompt
 from prlm_cli.pipeline.pair_scores import Part
-from prlm_cli.pipeline.pairs import PAIRS, normalised, pairs_for
+from prlm_cli.pipeline.pairs import PAIRS, pairs_for
 from prlm_cli.pipeline.reward_models import find_reward_model, load_reward_model, load_twin, new_reward_model, twin_of
 from prlm_cli.pipeline.reward_quality import reward_quality
 from prlm_cli.pipeline.reward_report import html_report
@@ -56,7 +57,7 @@ def train_reward(
     """
     reporter = reporter or Silent()
     if pairs is not None:
-        given = _with_contrast(pairs, reporter)
+        given = with_contrast(pairs, reporter)
         _check_users(given)
         split = split_pairs(given, config.reward)  # what is wrong with them is known before anything is written
         find_reward_model(config, reporter)
@@ -105,16 +106,6 @@ def _claim(
 def _check_users(records: Iterable[Retrieved | PreferencePair]) -> None:
     if len({record.user_id for record in records}) < 2:
         raise DataError("a reward model needs two users: one to learn from, one to test on", hint="index more users")
-
-
-def _with_contrast(pairs: Sequence[PreferencePair], reporter: Reporter) -> list[PreferencePair]:
-    """The pairs whose answers differ."""
-    kept = [pair for pair in pairs if normalised(pair.chosen) != normalised(pair.rejected)]
-    if not kept:
-        raise DataError(f"none of the {len(pairs)} pairs has a contrast: its answers are equal", hint="bring others")
-    if len(kept) < len(pairs):
-        reporter.note(f"left out {len(pairs) - len(kept)} pairs whose answers are equal")
-    return kept
 
 
 def _train(run: Run, split: Split, config: Config, reporter: Reporter) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import NamedTuple
+
+from markupsafe import Markup, escape
 
 _WIDTH, _HEIGHT = 360, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 12, 40
@@ -25,7 +26,7 @@ class Axis(NamedTuple):
     ticks: Sequence[tuple[float, str]]
 
 
-def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis) -> str:
+def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis) -> Markup:
     """An SVG element of the lines, with a legend where there is more than one; without points, an empty frame."""
 
     def at(point: tuple[float, float]) -> str:
@@ -42,7 +43,8 @@ def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis) -> str:
         if len(lines) > 1:
             parts.append(_legend(number, line.label, kind))
     name = escape(title)
-    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{name}">{"".join(parts)}</svg>'
+    inside = "".join(parts)
+    return Markup(f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{name}">{inside}</svg>')
 
 
 def steps(low: float, high: float, count: int = 5) -> list[tuple[float, str]]:

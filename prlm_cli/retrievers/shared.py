@@ -22,7 +22,6 @@ from prlm_cli.core.settings import RetrievalSettings
 from prlm_cli.core.store import Store
 from prlm_cli.retrievers.eligible import end_of_sight
 from prlm_cli.retrievers.hit import Hit
-from prlm_cli.retrievers.okapi import K1, B
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,12 +71,12 @@ class SharedCorpus:
         """
         import numpy as np
 
-        asked = np.frombuffer(self._tokenizer.terms(query.text), dtype="<u8")
-        places = np.searchsorted(self._terms, asked)
-        known = places[self._terms[np.minimum(places, len(self._terms) - 1)] == asked]
-        if not len(known):
+        from prlm_cli.retrievers.term_index import places_of
+
+        known = places_of(self._tokenizer.terms(query.text), self._terms)
+        if not known:
             return []
-        scores = self._index.get_scores(known.tolist())
+        scores = self._index.get_scores(known)
         candidates = np.flatnonzero((scores > 0) & self._in_sight(query, settings))
         order = candidates[np.lexsort((candidates, -self._untils[candidates], -scores[candidates]))]
         found: list[Hit] = []
@@ -135,20 +134,16 @@ def build(folder: Path, *, replace: bool = True) -> None:
         DataError: If the corpus has no document with a word in it.
         StorageError: If it cannot be written.
     """
-    import bm25s
     import numpy as np
+
+    from prlm_cli.retrievers.term_index import build_index
 
     with Store(folder / "shared.sqlite") as store:
         history = store.history(SHARED_USER)
-    hashes = np.frombuffer(b"".join([entry.hashes for entry in history.entries]), dtype="<u8")
-    if not len(hashes):
+    hashes = [entry.hashes for entry in history.entries]
+    if not any(hashes):
         raise DataError("the shared corpus has no words", hint="index some documents with --corpus shared")
-    terms, places = np.unique(hashes, return_inverse=True)
-    ends = np.cumsum([len(entry.hashes) >> 3 for entry in history.entries])
-    documents = [part.tolist() for part in np.split(places, ends[:-1])]
-    index = bm25s.BM25(method="lucene", k1=K1, b=B)
-    vocabulary = {int(term): place for place, term in enumerate(terms)}
-    index.index((documents, vocabulary), create_empty_token=False, show_progress=False)
+    terms, index = build_index(hashes)
     untils = [_UNDATED if entry.until is None else entry.until for entry in history.entries]
     columns = {"terms": terms, "rids": np.array([e.rid for e in history.entries]), "untils": np.array(untils)}
     _save(folder / "shared.bm25s", index, columns, replace)

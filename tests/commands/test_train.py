@@ -72,7 +72,7 @@ def test_pairs_of_ones_own_train_an_encoder_without_an_index(prlm, tmp_path, wri
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rejected": "Red  CAT"}, "{data}: no pair has a contrast; chosen and rejected are equal in every one"),
+        ({"rejected": "Red  CAT"}, "{data}: none of the 4 pairs has a contrast: its answers are equal; bring others"),
         ({"user_id": "ada"}, "a reward model needs two users: one to learn from, one to test on; index more users"),
     ],
     ids=["no contrast", "one user"],

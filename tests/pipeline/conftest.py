@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from prlm_cli.core.settings import resolve
+from prlm_cli.core import jsonl
+from prlm_cli.core.settings import RetrievalSettings, resolve
+from prlm_cli.pipeline.retrieve import retrieve
 from prlm_cli.retrievers import RETRIEVERS
 from tests.models.tiny_encoders import write_static_encoder
+from tests.pipeline.canaries import Corpus, indexed_workspace
 from tests.pipeline.small import asked, indexed
 
 _WITH_A_MODEL = ("dense", "hybrid")
@@ -33,3 +36,13 @@ def ranking(request):
     """The settings of each retriever, with an encoder where it needs one."""
     needed = {"encoder": request.getfixturevalue("encoder")} if request.param in _WITH_A_MODEL else {}
     return {"retriever": request.param, **needed}
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A small workspace and its corpus: an index with vectors, rejected lines, and a file of retrieved records."""
+    corpus = Corpus("ab", documents=3)
+    workspace = indexed_workspace(tmp_path, corpus)
+    with workspace.open_store() as store:
+        jsonl.write(workspace.folder / "retrieved.jsonl", retrieve(store, store.queries(), RetrievalSettings()))
+    return workspace, corpus

@@ -2,32 +2,24 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
-import signal
-import sqlite3
-import subprocess
-import sys
-import time
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prlm_cli.core import connection, jsonl
+from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError, StorageError
-from prlm_cli.core.records import Document, Query
+from prlm_cli.core.records import Query
 from prlm_cli.core.settings import RetrievalSettings
-from prlm_cli.core.store import Store
 from prlm_cli.core.workspace import Run, Workspace, write_text
-from prlm_cli.pipeline import forget as module
 from prlm_cli.pipeline.forget import find_document, forget, runs_trained_on
 from prlm_cli.pipeline.index import index
 from prlm_cli.pipeline.retrieve import retrieve
 from prlm_cli.pipeline.training_set import user_hash
 from tests.conftest import contents
-from tests.pipeline.canaries import Corpus, full_workspace, holding, indexed_workspace, keep_vectors, write
+from tests.pipeline.canaries import Corpus, full_workspace, holding, write
 from tests.pipeline.small import Notes
 
 _RECORD_FILES = {"retrieved.jsonl", "swapped.jsonl", "runs/reward-1/pairs.jsonl"}
@@ -65,16 +57,6 @@ def full(_made, tmp_path):
 @pytest.fixture
 def ids(corpus):
     return corpus.user_ids
-
-
-@pytest.fixture
-def place(tmp_path):
-    """A small workspace and its corpus: an index with vectors, rejected lines, and a file of retrieved records."""
-    corpus = Corpus("ab", documents=3)
-    workspace = indexed_workspace(tmp_path, corpus)
-    with workspace.open_store() as store:
-        jsonl.write(workspace.folder / "retrieved.jsonl", retrieve(store, store.queries(), RetrievalSettings()))
-    return workspace, corpus
 
 
 def _blobs(workspace, user_id):
@@ -237,238 +219,6 @@ def test_nobody_goes_on_while_completions_are_being_written(full, ids):
     assert forget(full, user_id=ids["a"]).documents == 7
 
 
-def test_what_is_in_the_log_of_another_connection_is_gone_too(place):
-    workspace, corpus = place
-    user_id = corpus.user_ids["a"]
-    other = sqlite3.connect(workspace.index)
-    other.execute("SELECT count(*) FROM doc").fetchone()
-    with workspace.open_store(create=True) as store:
-        store.add_documents([Document(user_id=user_id, doc_id="late", text=corpus.canary(user_id))])
-    log = workspace.index.with_name("index.sqlite-wal")
-    assert log.name in holding(workspace.folder, corpus.canaries[user_id])
-
-    forget(workspace, user_id=user_id)
-
-    assert log.stat().st_size == 0
-    assert holding(workspace.folder, corpus.canaries[user_id]) == set()
-    other.close()
-
-
-def test_a_reader_of_the_state_of_before_holds_it_up_and_the_same_again_completes_it(place, monkeypatch):
-    workspace, corpus = place
-    user_id = corpus.user_ids["a"]
-    monkeypatch.setattr(connection, "_LOCK_TIMEOUT", 0.1)
-    with workspace.open_store() as reader, reader.snapshot():
-        reader.count()
-        with pytest.raises(StorageError, match="still read by another prlm: not yet erased"):
-            forget(workspace, user_id=user_id)
-
-    forgotten = forget(workspace, user_id=user_id)
-
-    assert (forgotten.documents, forgotten.queries) == (3, 4)
-    assert forgotten.scanned_bytes > 0
-    assert holding(workspace.folder, corpus.canaries[user_id]) == set()
-
-
-_STEPS = [
-    (module, "_write_journal"),
-    (module, "clean"),
-    (Store, "erase"),
-    (Store, "truncate_log"),
-    (Store, "compact"),
-    (module, "search"),
-]
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(("owner", "step"), _STEPS, ids=[step for _, step in _STEPS])
-@pytest.mark.parametrize("doc_id", [None, "d2"], ids=["user", "document"])
-def test_stopped_anywhere_the_same_again_completes_it(place, monkeypatch, owner, step, when, doc_id):
-    workspace, corpus = place
-    user_id = corpus.user_ids["a"]
-    mine = corpus.canaries[user_id] if doc_id is None else corpus.of_document[user_id, doc_id]
-    done = getattr(owner, step)
-
-    def stop(*args, **kwargs):
-        if when == "after":
-            done(*args, **kwargs)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, step, stop)
-        with pytest.raises(KeyboardInterrupt):
-            forget(workspace, user_id=user_id, doc_id=doc_id)
-    forgotten = forget(workspace, user_id=user_id, doc_id=doc_id)
-
-    assert forgotten.documents == (3 if doc_id is None else 1)
-    assert holding(workspace.folder, mine) == set()
-    with pytest.raises(DataError, match="in the index; nor in a file of the workspace"):
-        forget(workspace, user_id=user_id, doc_id=doc_id)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20))
-def test_killed_at_any_moment_the_same_again_completes_it(place, seed):
-    workspace, corpus = place
-    user_id = corpus.user_ids["a"]
-    command = [sys.executable, "-m", "prlm_cli", "forget", "--user", user_id, "--yes", "-w", str(workspace.folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(random.Random(seed).uniform(0.2, 1.2))
-    process.send_signal(signal.SIGKILL)
-    if process.wait() < 0:
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0 or "nor in a file of the workspace" in done.stderr
-
-    assert holding(workspace.folder, corpus.canaries[user_id]) == set()
-
-
-def _interleaved(folder, seed):
-    """An index that many small transactions have filled: rows moved from page to page, and were replaced."""
-    numbers, corpus = random.Random(seed), Corpus("abcdefghijklmnopqrstuvwxyz", documents=2, seed=seed)
-    workspace = indexed_workspace(folder, corpus)
-    for _ in range(25):
-        documents = [
-            Document(
-                user_id=user_id,
-                doc_id=f"n{numbers.randrange(300)}",
-                title=corpus.canary(user_id),
-                text=f"{corpus.canary(user_id)} " * numbers.choice([1, 5, 20, 60, 400]),
-            )
-            for user_id in numbers.choices(list(corpus.canaries), k=60)
-        ]
-        with workspace.open_store(create=True) as store:
-            store.add_documents(documents)
-            store.settle()
-    return workspace, corpus
-
-
-_SEEDS = [3, 5]  # with which SQLite 3.40 leaves copies
-
-
-@pytest.mark.parametrize("seed", _SEEDS)
-def test_copies_of_rows_that_moved_and_earlier_versions_are_gone_too(tmp_path, seed):
-    workspace, corpus = _interleaved(tmp_path, seed)
-
-    for user_id in list(corpus.canaries)[:12]:
-        forget(workspace, user_id=user_id)
-        assert holding(workspace.folder, corpus.canaries[user_id]) == set()
-
-
-@pytest.mark.parametrize("seed", _SEEDS)
-def test_a_copy_that_the_store_leaves_is_found(tmp_path, monkeypatch, seed):
-    workspace, corpus = _interleaved(tmp_path, seed)
-    monkeypatch.setattr(Store, "compact", lambda store, _: store.truncate_log())
-    for user_id in list(corpus.canaries)[:12]:
-        with workspace.open_store() as store:
-            now = "".join(document.text for document in store.documents(user_id))
-        try:
-            forget(workspace, user_id=user_id)
-        except StorageError as error:
-            assert str(error).startswith("not yet erased from index.sqlite")
-        else:
-            assert holding(workspace.folder, {word for word in corpus.canaries[user_id] if word in now}) == set()
-
-
-@pytest.mark.parametrize("doc_id", [None, "d2"])
-def test_a_store_that_does_not_erase_is_found_out(place, monkeypatch, doc_id):
-    workspace, corpus = place
-    monkeypatch.setattr(Store, "erase", lambda *_: None)
-
-    with pytest.raises(StorageError, match=r"not yet erased from index\.sqlite"):
-        forget(workspace, user_id=corpus.user_ids["a"], doc_id=doc_id)
-
-
-def test_what_cannot_be_taken_apart_is_named_and_checked_again_when_it_is_gone(place):
-    workspace, corpus = place
-    user_id = corpus.user_ids["a"]
-    report = workspace.folder / "report.html"
-    text = next(record["text"] for record in corpus.records if record["user_id"] == user_id)
-    report.write_text(f"<p>{text}</p>")
-
-    with pytest.raises(StorageError, match=r"not yet erased from report\.html; remove what still holds it and run it"):
-        forget(workspace, user_id=user_id)
-    assert holding(workspace.folder, corpus.canaries[user_id]) == {"report.html"}
-    with pytest.raises(StorageError, match="report"):
-        forget(workspace, user_id=user_id)
-    report.unlink()
-    assert forget(workspace, user_id=user_id).documents == 3
-
-
-@pytest.mark.parametrize("name", ["note.txt", "lines.jsonl", "cache/note.txt", "runs/reward-1/log.jsonl"])
-@pytest.mark.parametrize("spelled", [str, json.dumps], ids=["plain", "json"])
-def test_a_text_is_recognised_in_any_file(place, name, spelled):
-    workspace, corpus = place
-    user_id = corpus.user_ids["a"]
-    path = workspace.folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = next(record["text"] for record in corpus.records if record["user_id"] == user_id)
-    path.write_text(f'{{"step": 1}}\n{{"said": "{spelled(text).strip(chr(34))}"}}\n')
-
-    if name in ("note.txt", "lines.jsonl"):
-        with pytest.raises(StorageError, match=name):
-            forget(workspace, user_id=user_id)
-    else:
-        forget(workspace, user_id=user_id)
-        assert holding(workspace.folder, corpus.canaries[user_id]) == set()
-        assert path.exists() is (name != "cache/note.txt") and (not path.exists() or path.read_text())
-
-
-def test_what_two_users_have_is_no_trace_of_either(tmp_path):
-    text = "The gannet hit the lantern room at dawn, and the relay stuck open once more before breakfast."
-    records = [{"user_id": f"user-{n}", "doc_id": f"d{n}", "text": f"{text} {n}", "title": text} for n in range(3)]
-    workspace = Workspace(tmp_path / "ws")
-    index(workspace, [write(tmp_path / "data.jsonl", records)])
-    keep_vectors(workspace)
-
-    forget(workspace, user_id="user-0")
-    with workspace.open_store() as store:
-        assert [document.text for document in store.documents("user-1")] == [f"{text} 1"]
-    forget(workspace, user_id="user-1", doc_id="d1")
-    assert forget(workspace, user_id="user-2").documents == 1
-
-
-def test_the_shared_corpus_is_left_alone(place, tmp_path):
-    workspace, corpus = place
-    user_id = corpus.user_ids["a"]
-    public = [{key: record[key] for key in ("doc_id", "text")} for record in corpus.records if "doc_id" in record]
-    index(workspace, [write(tmp_path / "public.jsonl", public)], shared=True)
-    before = {name: found for name, found in contents(workspace.folder).items() if name.startswith("shared")}
-
-    forget(workspace, user_id=user_id)
-
-    assert contents(workspace.folder).items() >= before.items() and len(before) > 1
-
-
-@pytest.mark.parametrize(
-    ("user_id", "other"),
-    [("policy", "reward"), ("default", "seed"), ("user-1", "user-12"), ("u1", "u2"), ("12345678", "123456789")],
-)
-def test_an_id_that_is_a_word_or_part_of_another_is_no_trace(tmp_path, user_id, other):
-    records = [{"user_id": user, "doc_id": "d", "text": f"About {user}."} for user in (user_id, other)]
-    workspace = Workspace(tmp_path / "ws")
-    index(workspace, [write(tmp_path / "data.jsonl", records)])
-    Run(workspace.runs_folder / "policy-1").start("policy", "[policy]\nname = 1\n", trained_on=[user_hash(other)])
-
-    assert forget(workspace, user_id=user_id).documents == 1
-
-
-def test_an_id_that_others_write_of_is_no_trace(tmp_path):
-    records = [{"user_id": user, "doc_id": "d", "text": "As ann@home.org told us."} for user in ("ann@home.org", "ben")]
-    workspace = Workspace(tmp_path / "ws")
-    index(workspace, [write(tmp_path / "data.jsonl", records)])
-
-    assert forget(workspace, user_id="ann@home.org").documents == 1
-
-
-def test_an_id_that_tells_is_looked_for(place):
-    workspace, corpus = place
-    user_id = corpus.user_ids["a"]
-    (workspace.folder / "notes.txt").write_text(f"ask {user_id} about it")
-
-    with pytest.raises(StorageError, match=r"notes\.txt"):
-        forget(workspace, user_id=user_id)
-
-
 def test_a_user_whom_only_a_record_file_knows_can_be_forgotten(place):
     workspace, _ = place
     jsonl.write(workspace.folder / "asked.jsonl", [Query(query_id="q", user_id="guest-1", text="Anybody there?")])
@@ -493,15 +243,6 @@ def test_without_an_index_nothing_is_made(tmp_path):
     with pytest.raises(DataError, match="no index in"):
         forget(Workspace(tmp_path / "ws"), user_id="u")
     assert not (tmp_path / "ws").exists()
-
-
-def test_a_damaged_journal_is_named(place):
-    workspace, corpus = place
-    user_id = corpus.user_ids["a"]
-    module._journal_of(workspace, user_id, None).write_bytes(b"x")
-
-    with pytest.raises(StorageError, match=r"\.forget-\w+\.journal cannot be read; remove it and run it again"):
-        forget(workspace, user_id=user_id)
 
 
 def test_a_link_out_of_the_workspace_is_not_followed(place, tmp_path):

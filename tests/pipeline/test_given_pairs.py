@@ -130,14 +130,14 @@ def test_without_an_index_what_has_a_profile_can_be_read_and_the_rest_has_none(t
 
 def test_equal_answers_are_left_out_and_counted(read):
     assert len(read({**_PAIR, "rejected": " trees "}, _PAIR)) == 1
-    assert read.notes == ["1 pairs; left out: 1 with equal answers"]
+    assert read.notes == ["left out 1 pairs whose answers are equal"]
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
         ([], ": no pairs; one a line, with user_id, text, chosen, rejected"),
-        ([{**_PAIR, "rejected": "TREES"}], ": no pair has a contrast; chosen and rejected are equal in every one"),
+        ([{**_PAIR, "rejected": "TREES"}], ": none of the 1 pairs has a contrast: its answers are equal; bring others"),
         *(
             ([_PAIR, {k: v for k, v in _PAIR.items() if k != name}], f":2: no field '{name}'; every given pair needs")
             for name in _PAIR

@@ -62,6 +62,21 @@ def lively(monkeypatch):
     monkeypatch.setattr(module, "_rewards", lambda policy, config, reward_model: {"measure": (lengths, 1.0)})
 
 
+def _interrupt(workspace, config, monkeypatch, **options):
+    """Trains a policy until the second step is in the log."""
+    append = module.Run.append_log
+
+    def killed(run, figures):
+        append(run, figures)
+        if figures["step"] == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Run, "append_log", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_policy(workspace, config, **options)
+
+
 def test_an_unknown_reward_is_an_error_before_anything_is_trained(workspace):
     config = resolve(assignments=["policy.rewards.overlp=1.0"])
 
@@ -206,17 +221,7 @@ def test_an_interrupted_run_with_its_judge_on_its_base_ends_like_an_unbroken_one
     )
     train_reward(workspace, config, name="judge", reporter=Notes())
     unbroken = train_policy(workspace, config, name="unbroken", force=True)
-    append = module.Run.append_log
-
-    def killed(run, figures):
-        append(run, figures)
-        if figures["step"] == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module.Run, "append_log", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train_policy(workspace, config, force=True)
+    _interrupt(workspace, config, monkeypatch, force=True)
     reporter = Notes()
     run = train_policy(workspace, config, force=True, reporter=reporter)
 
@@ -267,17 +272,7 @@ def test_training_goes_on_from_another_run(tiny_model, workspace, lively):
 def test_an_interrupted_run_goes_on_and_ends_like_an_unbroken_one(tiny_model, workspace, lively, monkeypatch):
     config = _plain(tiny_model, "policy.steps=3", "policy.save_steps=1", "policy.eval_queries=0")
     unbroken = train_policy(workspace, config, name="unbroken")
-    append = module.Run.append_log
-
-    def killed(run, figures):
-        append(run, figures)
-        if figures["step"] == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module.Run, "append_log", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train_policy(workspace, config)
+    _interrupt(workspace, config, monkeypatch)
     reporter = Notes()
     run = train_policy(workspace, config, reporter=reporter)
 
