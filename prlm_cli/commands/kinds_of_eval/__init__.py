@@ -1,0 +1,1 @@
+"""What `prlm eval` can measure: a file a kind, which does it and prints the result. `eval` says which is meant."""
