@@ -44,6 +44,8 @@ def by_user(statistics: NDArray[Any], user_ids: Sequence[str]) -> Clusters:
 
     if not len(statistics):
         raise DataError("no scores to take a mean of", hint="give at least one record")
+    if len(statistics) != len(user_ids):
+        raise ValueError(f"{len(statistics)} rows, but {len(user_ids)} user ids")
     number = {user_id: n for n, user_id in enumerate(sorted(set(user_ids)))}
     owners = np.fromiter((number[user_id] for user_id in user_ids), dtype=np.intp, count=len(user_ids))
     rows = np.bincount(owners, minlength=len(number))

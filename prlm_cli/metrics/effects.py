@@ -37,9 +37,9 @@ def effect_size(differences: Sequence[float], user_ids: Sequence[str]) -> float 
 def least_gain(differences: Sequence[float], user_ids: Sequence[str]) -> float | None:
     """The smallest true mean difference that so many users and rows would show in four of five such test sets.
 
-    That is, with 80 % power in a two-sided test at 5 %: (t(0.975) + t(0.8)) standard errors, which are clustered by user
-    and have the degrees of freedom of the effective number of users. None where that is fewer than two. Source: Bloom,
-    "Minimum Detectable Effects", Evaluation Review 19 (1995).
+    That is, with 80 % power in a two-sided test at 5 %: (t(0.975) + t(0.8)) standard errors, which are clustered by
+    user and have the degrees of freedom of the effective number of users. None where that is fewer than two. Source:
+    Bloom, "Minimum Detectable Effects", Evaluation Review 19 (1995).
 
     Raises:
         DataError: If there are no rows.
@@ -56,7 +56,7 @@ def least_gain(differences: Sequence[float], user_ids: Sequence[str]) -> float |
 def holm(p_values: Sequence[float]) -> list[float]:
     """The p of each of several tests, raised so that all of them together are wrong with at most the chance of one.
 
-    Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 6 (1979).
+    Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scand. J. of Statistics 6 (1979).
     """
     adjusted = [0.0] * len(p_values)
     least = 0.0

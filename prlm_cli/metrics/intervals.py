@@ -117,7 +117,7 @@ def paired_statistic_interval(
 
     width = a.shape[1]
 
-    def difference(sums: NDArray[Any], /) -> NDArray[Any]:
+    def difference(sums: NDArray[Any], /) -> Any:
         return value(sums[..., :width]) - value(sums[..., width:])
 
     return statistic_interval(np.concatenate([a, b], axis=1), user_ids, difference, resamples=resamples, seed=seed)

@@ -40,7 +40,9 @@ def add_intervals(figures: Figures, draws: int = DRAWS) -> None:
         figures.add(f"coverage{name}", _coverage(_difference(simulate), draws, _EFFECT), "share")
     for name, (simulate, truth) in _HARDER.items():
         figures.add(f"coverage_{name}", _coverage(_mean(simulate), draws, truth), "share")
-    figures.add("coverage_rmse_40_users", _coverage(_rmse(_NORMAL["_40_users"]), draws, math.sqrt(_EFFECT**2 + 1.25)), "share")
+    figures.add(
+        "coverage_rmse_40_users", _coverage(_rmse(_NORMAL["_40_users"]), draws, math.sqrt(_EFFECT**2 + 1.25)), "share"
+    )
     for name, simulate in _NORMAL.items():
         figures.add(f"false_positive_rate{name}", _false_positives(simulate, draws), "share")
 
