@@ -103,7 +103,17 @@ def compare_all(
 
 def compare_scores(a: Scores, b: Scores, metrics: Sequence[str], resamples: int, seed: int) -> list[Comparison]:
     """As `compare_all`, of generations that are scored already."""
-    return _compare_aligned({"B": align(a, b)}, metrics, resamples, seed)["B"]
+    return compare_many(a, {"B": b}, metrics, resamples, seed)["B"].comparisons
+
+
+def compare_many(
+    a: Scores, others: Mapping[Name, Scores], metrics: Sequence[str], resamples: int, seed: int
+) -> dict[Name, Compared]:
+    """As `compare_scores`, against several others; the p of each comparison is adjusted for all of them."""
+    names = list(dict.fromkeys(metrics))
+    aligned = {name: align(a, scores) for name, scores in others.items()}
+    found = {name: [_comparison(of, metric, resamples, seed) for metric in names] for name, of in aligned.items()}
+    return {name: Compared(aligned[name], comparisons) for name, comparisons in adjusted(found).items()}
 
 
 def compare_files(
@@ -119,9 +129,9 @@ def compare_files(
     if [part for path in (a, *paths) for part in parts_of(path)].count(jsonl.STDIN) > 1:
         raise DataError("standard input is named twice", hint="write one of the two to a file")
     scores = score_generations(read_joined(a), metrics)
-    aligned = {path: align(scores, score_generations(read_joined(path), metrics)) for path in paths}
-    compared = _compare_aligned(aligned, metrics, resamples, seed)
-    return {path: Compared(aligned[path], compared[path]) for path in paths}
+    return compare_many(
+        scores, {p: score_generations(read_joined(p), metrics) for p in paths}, metrics, resamples, seed
+    )
 
 
 def adjusted(found: Mapping[Name, Sequence[Comparison]]) -> dict[Name, list[Comparison]]:
@@ -131,13 +141,6 @@ def adjusted(found: Mapping[Name, Sequence[Comparison]]) -> dict[Name, list[Comp
         name: [msgspec.structs.replace(comparison, p_holm=next(raised)) for comparison in comparisons]
         for name, comparisons in found.items()
     }
-
-
-def _compare_aligned(
-    aligned: Mapping[Name, Aligned], metrics: Sequence[str], resamples: int, seed: int
-) -> dict[Name, list[Comparison]]:
-    names = list(dict.fromkeys(metrics))
-    return adjusted({name: [_comparison(of, m, resamples, seed) for m in names] for name, of in aligned.items()})
 
 
 def _comparison(aligned: Aligned, metric: str, resamples: int, seed: int) -> Comparison:

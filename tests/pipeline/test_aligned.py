@@ -7,7 +7,7 @@ from prlm_cli.core.errors import DataError
 from prlm_cli.pipeline.aligned import QueryDifference, UserDifference, align, by_user, outcome, parts_of
 from prlm_cli.pipeline.compare import compare
 from prlm_cli.pipeline.evaluate import score_generations
-from tests.pipeline.generations import BASE, TARGET, generations
+from tests.pipeline.sides import BASE, TARGET, generations
 
 
 def aligned(a, b, metric="exact_match"):

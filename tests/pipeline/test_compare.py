@@ -9,7 +9,7 @@ from prlm_cli.core.errors import DataError
 from prlm_cli.metrics.effects import effect_size, least_gain
 from prlm_cli.metrics.intervals import share_interval
 from prlm_cli.pipeline.compare import Counts, adjusted, compare, compare_all, compare_files
-from tests.pipeline.generations import BASE, TARGET, generations
+from tests.pipeline.sides import BASE, TARGET, generations
 
 ANSWERS = st.none() | st.sampled_from([TARGET, "fix a leak", "net: leak", "something else"])
 

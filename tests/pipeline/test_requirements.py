@@ -5,7 +5,7 @@ import pytest
 from prlm_cli.core.errors import RefusedError, SettingsError
 from prlm_cli.pipeline.compare import compare, compare_all
 from prlm_cli.pipeline.requirements import check, meets, parse_requirement
-from tests.pipeline.generations import TARGET, generations
+from tests.pipeline.sides import TARGET, generations
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Generations for tests of what compares and reports them."""
+"""Generations of two sides, for tests of what compares them."""
 
 import msgspec
 
