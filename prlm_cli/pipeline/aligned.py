@@ -18,7 +18,7 @@ from prlm_cli.core.records import Generation
 from prlm_cli.metrics import direction
 from prlm_cli.pipeline.evaluate import Scores, read_generations
 
-TIE = 1e-9  # scores no further apart are as good as each other: an average of seeds may differ in its last digits
+_TIE = 1e-9  # scores no further apart are as good as each other: an average of seeds may differ in its last digits
 
 
 class QueryDifference(msgspec.Struct, frozen=True):
@@ -120,7 +120,7 @@ def by_user(differences: Iterable[QueryDifference]) -> list[UserDifference]:
 
 def outcome(metric: str, difference: float) -> int:
     """1 where a difference A - B makes A the better one on the metric, -1 where B, 0 for a tie."""
-    return direction(metric) * ((difference > TIE) - (difference < -TIE))
+    return direction(metric) * ((difference > _TIE) - (difference < -_TIE))
 
 
 def read_joined(path: Path) -> Iterator[Generation]:
