@@ -105,7 +105,9 @@ class GenerationSettings(Section, kw_only=True, frozen=True):
 class PairsSettings(Section, kw_only=True, frozen=True):
     """The contrastive pairs of the reward model."""
 
-    policy: Annotated[str, "Who writes the answers: none (the untuned model), warm-start or a run."] = "none"
+    policy: Annotated[
+        str, "Who writes the answers: none (the untuned model), warm-start, a run; auto: the better of the first two."
+    ] = "auto"
     kinds: Annotated[list[str], "Which answers are chosen over which, CHOSEN>REJECTED."] = field(
         default_factory=lambda: [
             "own>zero_shot",
