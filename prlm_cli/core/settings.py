@@ -230,6 +230,8 @@ class EvalSettings(Section, kw_only=True, frozen=True):
         ]
     )
     bootstrap: Annotated[int, Meta(ge=100), "Resamples of users behind each interval."] = 2000
+    report_text: Annotated[bool, "Show examples with their users' text in a report."] = True
+    report_users: Annotated[Literal["numbers", "ids"], "How a report names users."] = "numbers"
 
 
 class Config(Section, kw_only=True, frozen=True):

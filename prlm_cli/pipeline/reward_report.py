@@ -122,7 +122,9 @@ def _curves(found: BestOfN) -> list[Markup]:
         name: [(float(place), getattr(point, field)) for place, point in enumerate(found.curve)]
         for name, field in {"chosen": "rouge_l", "oracle": "oracle", "random": "random", "reward": "reward"}.items()
     }
-    lines = [Line(name, series[name], "reference" if name == "random" else "line") for name in ("chosen", "oracle", "random")]
+    lines = [
+        Line(name, series[name], "reference" if name == "random" else "line") for name in ("chosen", "oracle", "random")
+    ]
     values = [value for line in lines for _, value in line.points]
     return [
         line_chart("Target ROUGE-L", lines, across, Axis("target ROUGE-L", steps(min(values), max(values)))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from markupsafe import Markup, escape
@@ -138,7 +139,7 @@ def _merged(bars: Sequence[Bar]) -> Sequence[Bar]:
     if len(bars) <= _MOST_BARS:
         return bars
     cuts = [len(bars) * n // _MOST_BARS for n in range(_MOST_BARS + 1)]
-    groups = [bars[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+    groups = [bars[start:end] for start, end in pairwise(cuts)]
     return [Bar(f"mean of {len(group)}", math.fsum(bar.value for bar in group) / len(group)) for group in groups]
 
 

@@ -48,7 +48,7 @@ def estimates(header: Sequence[str], rows: Sequence[Estimate], *, reference: flo
         "estimates",
         header=header,
         rows=places,
-        ticks=[(at(value), text) for value, text in (marks[0], marks[len(marks) // 2], marks[-1])],
+        ends=[(at(value), text) for value, text in (marks[0], marks[-1])],
         reference=None if reference is None else at(reference),
         width=_WIDTH,
     )

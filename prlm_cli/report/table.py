@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>|~#&])")
+_MARKUP = re.compile(r"([\\`*<|~&]|\](?=[(\[]))")  # an interval in brackets is no link, and stays as it is
 
 
 class Table(NamedTuple):
