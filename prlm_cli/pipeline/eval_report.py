@@ -77,8 +77,8 @@ def _summary(found: Evaluation) -> Iterator[Card]:
 def _estimates(found: Evaluation) -> tuple[Sequence[str], list[Estimate]]:
     header, rows = metric_table(found)
     by_metric = {row[0]: row[1:] for row in rows}
-    shown = [Estimate(m, s.mean, s.low, s.high, by_metric[m]) for m, s in found.metrics.items() if s]
-    return header, shown
+    shown = {m: (s.mean, s.low, s.high) if s else (math.nan,) * 3 for m, s in found.metrics.items()}
+    return header, [Estimate(metric, *interval, by_metric[metric]) for metric, interval in shown.items()]
 
 
 def _about(

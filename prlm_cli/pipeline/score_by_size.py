@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -35,14 +35,14 @@ def size_chart(
         resamples: Behind each interval.
         seed: Of these.
     """
-    starts = _starts(sorted(row.size for rows in series.values() for row in rows))
+    sizes = sorted(row.size for rows in series.values() for row in rows)
+    starts = _starts(sizes)
     if len(starts) < 2:
         return None
     lines = [_line(name, rows, starts, resamples, seed) for name, rows in series.items()]
     heights = [edge for line in lines for _, *edges in line.band for edge in edges if abs(edge) < float("inf")]
     heights += [value for line in lines for _, value in line.points]
-    largest = max(row.size for rows in series.values() for row in rows)
-    ends = [*(start - 1 for start in starts[1:]), largest]
+    ends = [sizes[bisect_left(sizes, start) - 1] for start in [*starts[1:], sizes[-1] + 1]]
     spans = [f"{low}" if low == high else f"{low}-{high}" for low, high in zip(starts, ends, strict=True)]
     x = Axis(label, [(float(place), span) for place, span in enumerate(spans)])
     return line_chart(title, lines, x, Axis(metric, ticks(min(heights), max(heights))))

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, NamedTuple
+from weakref import finalize
 
 import msgspec
 
@@ -32,6 +33,8 @@ class Generations:
         self.path = path
         self.record_counts = array("l")
         self._copy: IO[bytes] | None = TemporaryFile() if rereads and path == jsonl.STDIN else None  # noqa: SIM115
+        if self._copy:
+            finalize(self, self._copy.close)
 
     def __iter__(self) -> Iterator[Generation]:
         """Each generation, in the order of the file.

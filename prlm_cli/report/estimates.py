@@ -15,7 +15,7 @@ _WIDTH = 200  # of the scale, in units of the picture
 
 
 class Estimate(NamedTuple):
-    """One row: its label, the estimate, the ends of its interval (which may be infinite), and figures to print."""
+    """One row: its label, the estimate (nan for none), its interval (perhaps unbounded), and figures to print."""
 
     label: str
     value: float

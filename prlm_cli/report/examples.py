@@ -46,7 +46,7 @@ def example_list(examples: Sequence[Example]) -> Markup:
     return render(
         "examples",
         examples=[(example, _answers(example)) for example in examples],
-        users=_in_order(example.user for example in examples),
+        users=sorted({example.user for example in examples}, key=lambda user: (len(user), user)),  # 2 before 10
         groups=_in_order(group for example in examples for group in example.groups),
         outcomes=_in_order(example.outcome for example in examples if example.outcome),
         shown=shortened,

@@ -35,15 +35,16 @@ def page(title: str, parts: Iterable[Markup], *, facts: Sequence[str] = ()) -> s
         facts: What the figures rest on, such as the seed; they stand at the end.
     """
     body = Markup("\n").join(parts)
-    style, script = Markup(source("style.css")), Markup(source("filters.js"))
+    style = Markup(source("style.css"))
+    script = Markup(source("filters.js") if "data-filters" in body else "")
     return render(
         "page",
         title=title,
         body=body,
         style=style,
-        script=script if "data-filters" in body else "",
+        script=script,
         style_hash=_hash(style),
-        script_hash=_hash(script),
+        script_hash=_hash(script) if script else "none",
         facts=[*facts, f"prlm {__version__}"],
     )
 
