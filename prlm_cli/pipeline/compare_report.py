@@ -1,149 +1,128 @@
-"""Comparisons of generation files as a table, which terminal, Markdown and report share, and as a page of HTML."""
+"""Comparisons of generation files as tables, which terminal, Markdown and report share, and as a page of HTML."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from markupsafe import Markup
 
 from prlm_cli.core import jsonl
 from prlm_cli.core.settings import Config
 from prlm_cli.metrics import direction
-from prlm_cli.pipeline.compare import Comparison, Counts
-from prlm_cli.pipeline.evaluate import Scores
+from prlm_cli.pipeline.aligned import QueryDifference, parts_of
+from prlm_cli.pipeline.compare import Compared, Comparison, Counts
 from prlm_cli.pipeline.report_examples import OF_EACH_KIND, most_different, paired_examples, user_names
 from prlm_cli.pipeline.score_by_size import Sized, size_chart
-from prlm_cli.pipeline.second_pass import Scored
+from prlm_cli.pipeline.second_pass import Generations
 from prlm_cli.report.charts import Bar, bar_chart
 from prlm_cli.report.estimates import Estimate, estimates
 from prlm_cli.report.examples import example_list
-from prlm_cli.report.page import Card, cards, figures, heading, page, paragraph
+from prlm_cli.report.page import Card, cards, figures, heading, page, paragraph, table
 from prlm_cli.report.table import Table
 
-_HEADER = ["metric", "A", "B", "A - B", "95 % interval", "p", "win/tie/loss", "by user", "n"]
+_ROWS_HEADER = ["metric", "A", "B", "A - B", "95 % interval", "p", "p (Holm)", "win/tie/loss", "n"]
+_USERS_HEADER = ["metric", "users", "by user", "effect size", "worse off", "95 % interval", "least gain"]
 _FEWEST = 3  # queries of a user for an interval of their own
 
 
-class _Pair(NamedTuple):
-    """A query that both answered: its row in A and in B, and their scores."""
-
-    row_a: int
-    row_b: int
-    a: float
-    b: float
+def tables(found: Mapping[Path, Compared]) -> Iterator[Table]:
+    """How A and each B differ on each metric, and what that is worth to users; B is named where there are several."""
+    labelled = [(_label(found, path, c.metric), c) for path, of in found.items() for c in of.comparisons]
+    yield Table(_ROWS_HEADER, [[label, *_row(comparison)] for label, comparison in labelled])
+    yield Table(_USERS_HEADER, [[label, *_users_row(comparison)] for label, comparison in labelled])
 
 
-def comparison_table(found: Mapping[Path, Sequence[Comparison]]) -> Table:
-    """A row for each metric and B, for people; B is named where there are several."""
-    rows = [
-        [comparison.metric + (f" {path}" if len(found) > 1 else ""), *_cells(comparison)]
-        for path, comparisons in found.items()
-        for comparison in comparisons
-    ]
-    return Table(_HEADER, rows)
+def user_tables(found: Mapping[Path, Compared]) -> Iterator[Table]:
+    """Each user's difference, by B and metric, the largest first."""
+    for path, compared in found.items():
+        for comparison in compared.comparisons:
+            rows = [
+                [user.user_id, f"{user.a:.4f}", f"{user.b:.4f}", _signed(user.difference), str(user.queries)]
+                for user in compared.users(comparison.metric)
+            ]
+            yield Table([f"{_label(found, path, comparison.metric)} of user", "A", "B", "A - B", "queries"], rows)
 
 
-def html_report(a: Scored, others: Sequence[tuple[Scored, Sequence[Comparison]]], config: Config) -> str:
+def html_report(a: Path, found: Mapping[Path, Compared], sources: Mapping[Path, Generations], config: Config) -> str:
     """The page about A against others: differences, users, the size of the profile, and examples side by side.
 
     Args:
-        a: Generations that were read once; read again for the examples, unless `eval.report_text` is off.
-        others: What A is held against, with the comparison on each metric.
+        a: The file of A.
+        found: The comparisons with each B.
+        sources: The generations of each file, already read once; read again for the examples, unless
+            `eval.report_text` is off.
         config: Its `eval` and `seed` settings.
 
     Raises:
         DataError: If a file has changed since it was scored.
     """
-    names = user_names(a.scores.user_ids, config.eval)
     parts = [paragraph(f"A is {_name(a)}. Above 0, A scores higher.")]
-    for b, comparisons in others:
-        parts += _figures(a, b, comparisons, names, config)
+    count = max(2, OF_EACH_KIND // len(found))
+    for path, compared in found.items():
+        names = user_names(compared.aligned.a.user_ids, config.eval)
+        pair = sources[a], sources[path]
+        parts += [heading(f"A against B, {_name(path)}"), *_figures(compared, pair[0], names, config)]
         if config.eval.report_text:
-            parts += _examples(a, b, comparisons[0].metric, names, config.seed, max(2, OF_EACH_KIND // len(others)))
+            parts += [heading(f"Examples, A against {_name(path)}"), *_examples(compared, pair, names, count, config)]
     facts = [f"seed {config.seed}", f"{config.eval.bootstrap} resamples of users behind each interval"]
     return page("Comparison", parts, facts=facts)
 
 
-def _figures(
-    a: Scored, b: Scored, comparisons: Sequence[Comparison], names: Mapping[str, str], config: Config
-) -> Iterator[Markup]:
-    """The section about one other file; its curves are of the first metric."""
-    first = comparisons[0]
-    pairs = list(_pairs(a.scores, b.scores, first.metric))
-    yield heading(f"A against B, {_name(b)}")
+def _figures(compared: Compared, source: Generations, names: Mapping[str, str], config: Config) -> Iterator[Markup]:
+    """Summary, tables and curves of A against one B; the curves are of the first metric."""
+    first = compared.comparisons[0]
+    queries = compared.aligned.by_query(first.metric)
     yield cards(_summary(first))
-    rows = [Estimate(c.metric, c.difference.mean, c.difference.low, c.difference.high, _cells(c)) for c in comparisons]
-    yield estimates(_HEADER, rows, reference=0.0)
-    bars = [_bar(names[user_id], own) for user_id, own in _by_user(pairs, a.scores).items()]
-    whiskers = "; thin lines: 95 % t intervals over queries" if any(bar.low is not None for bar in bars) else ""
-    title = f"{first.metric}, A - B, of each user{whiskers}"
-    charts = [bar_chart(title, bars, "users, highest first", "A - B")]
-    if chart := _by_records(first.metric, pairs, a, config):
+    rows = [
+        Estimate(c.metric, c.difference.mean, c.difference.low, c.difference.high, _row(c))
+        for c in compared.comparisons
+    ]
+    yield estimates(_ROWS_HEADER, rows, reference=0.0)
+    yield table(Table(_USERS_HEADER, [[c.metric, *_users_row(c)] for c in compared.comparisons]))
+    charts = [_user_bars(first.metric, queries, names)]
+    if chart := _by_records(first.metric, queries, compared, source, config):
         charts.append(chart)
     yield figures(charts)
 
 
-def _examples(a: Scored, b: Scored, metric: str, names: Mapping[str, str], seed: int, count: int) -> Iterator[Markup]:
-    pairs = list(_pairs(a.scores, b.scores, metric))
-    differences = {place: pair.a - pair.b for place, pair in enumerate(pairs)}
-    by_place = most_different(differences, direction(metric), seed, count)
-    chosen = {(pairs[place].row_a, pairs[place].row_b): groups for place, groups in by_place.items()}
-    yield heading(f"Examples, A against {_name(b)}")
+def _examples(
+    compared: Compared,
+    sources: tuple[Generations, Generations],
+    names: Mapping[str, str],
+    count: int,
+    config: Config,
+) -> Iterator[Markup]:
+    metric = compared.comparisons[0].metric
+    differences = {query: query.difference for query in compared.aligned.by_query(metric)}
+    chosen = most_different(differences, direction(metric), config.seed, count)
     yield paragraph(f"Underlined is what only A wrote, struck through what only B wrote; figures are {metric}, A - B.")
-    yield example_list(paired_examples(chosen, a, b, metric, names))
+    yield example_list(paired_examples(chosen, compared.aligned, sources, metric, names))
 
 
 def _summary(first: Comparison) -> Iterator[Card]:
     difference = first.difference
-    yield Card(f"{first.metric}, A - B", f"{difference.mean + 0.0:+.4f}", f"{difference:+.4f}")
+    yield Card(f"{first.metric}, A - B", _signed(difference.mean), f"{difference:+.4f}")
     yield Card("A", f"{first.mean_a:.4f}", first.metric)
     yield Card("B", f"{first.mean_b:.4f}", first.metric)
-    yield Card("p", f"{first.p:.4f}", "two-sided")
+    yield Card("p", f"{first.p:.4f}", f"{first.p_holm:.4f} for all comparisons (Holm)")
     yield Card("queries", f"{difference.n:,}", f"of {difference.users:,} users")
-    if first.by_query and first.by_user:
+    if first.by_query:
         yield Card("win/tie/loss", _tally(first.by_query), "by query")
+    if first.by_user:
         yield Card("win/tie/loss", _tally(first.by_user), "by user")
-        yield Card("users made worse", f"{first.by_user.loss / difference.users:.0%}", "by A, of all")
+    if first.harm:
+        yield Card("users worse off", f"{first.harm.mean:.0%}", f"with A than with B {first.harm:.2f}")
 
 
-def _cells(comparison: Comparison) -> list[str]:
-    difference = comparison.difference
-    return [
-        f"{comparison.mean_a:.4f}",
-        f"{comparison.mean_b:.4f}",
-        f"{difference.mean + 0.0:+.4f}",
-        f"{difference:+.4f}",
-        f"{comparison.p:.4f}",
-        _tally(comparison.by_query),
-        _tally(comparison.by_user),
-        str(difference.n),
-    ]
-
-
-def _tally(counts: Counts | None) -> str:
-    return f"{counts.win}/{counts.tie}/{counts.loss}" if counts else "n/a"
-
-
-def _pairs(a: Scores, b: Scores, metric: str) -> Iterator[_Pair]:
-    rows_b = {query_id: row for row, query_id in enumerate(b.query_ids)}
-    column_a, column_b = a[metric], b[metric]
-    for row_a, query_id in enumerate(a.query_ids):
-        row_b = rows_b.get(query_id)
-        if row_b is None:
-            continue
-        value_a, value_b = column_a[row_a], column_b[row_b]
-        if value_a is not None and value_b is not None:
-            yield _Pair(row_a, row_b, value_a, value_b)
-
-
-def _by_user(pairs: Sequence[_Pair], scores: Scores) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for pair in pairs:
-        found.setdefault(scores.user_ids[pair.row_a], []).append(pair.a - pair.b)
-    return found
+def _user_bars(metric: str, queries: Sequence[QueryDifference], names: Mapping[str, str]) -> Markup:
+    by_user: dict[str, list[float]] = {}
+    for query in queries:
+        by_user.setdefault(query.user_id, []).append(query.difference)
+    bars = [_bar(names[user_id], own) for user_id, own in by_user.items()]
+    whiskers = "; thin lines: 95 % t intervals over queries" if any(bar.low is not None for bar in bars) else ""
+    return bar_chart(f"{metric}, A - B, of each user{whiskers}", bars, "users, highest first", "A - B")
 
 
 def _bar(name: str, differences: Sequence[float]) -> Bar:
@@ -158,17 +137,56 @@ def _bar(name: str, differences: Sequence[float]) -> Bar:
     return Bar(name, mean, mean - half, mean + half)
 
 
-def _by_records(metric: str, pairs: Sequence[_Pair], a: Scored, config: Config) -> Markup | None:
+def _by_records(
+    metric: str, queries: Sequence[QueryDifference], compared: Compared, source: Generations, config: Config
+) -> Markup | None:
     """Both scores against the records that A was given."""
-    sized = [(a.source.record_counts[pair.row_a], pair, a.scores.user_ids[pair.row_a]) for pair in pairs]
+    counts = [source.record_counts[compared.aligned.rows[query.query_id][0][0]] for query in queries]
     series = {
-        "A": [Sized(size, pair.a, user_id) for size, pair, user_id in sized],
-        "B": [Sized(size, pair.b, user_id) for size, pair, user_id in sized],
+        "A": [Sized(count, query.a, query.user_id) for count, query in zip(counts, queries, strict=True)],
+        "B": [Sized(count, query.b, query.user_id) for count, query in zip(counts, queries, strict=True)],
     }
     title = f"{metric} by records retrieved for A, with 95 % intervals"
     return size_chart(title, "records retrieved", metric, series, config.eval.bootstrap, config.seed)
 
 
-def _name(scored: Scored) -> str:
-    path = scored.source.path
-    return "standard input" if path == jsonl.STDIN else path.name
+def _name(path: Path) -> str:
+    return ", ".join("standard input" if part == jsonl.STDIN else part.name for part in parts_of(path))
+
+
+def _label(found: Mapping[Path, Compared], path: Path, metric: str) -> str:
+    return metric if len(found) == 1 else f"{metric} {path}"
+
+
+def _row(comparison: Comparison) -> list[str]:
+    difference = comparison.difference
+    return [
+        f"{comparison.mean_a:.4f}",
+        f"{comparison.mean_b:.4f}",
+        _signed(difference.mean),
+        f"{difference:+.4f}",
+        f"{comparison.p:.4f}",
+        f"{comparison.p_holm:.4f}",
+        _tally(comparison.by_query),
+        str(difference.n),
+    ]
+
+
+def _users_row(comparison: Comparison) -> list[str]:
+    effect_size, harm, least_gain = comparison.effect_size, comparison.harm, comparison.least_gain
+    return [
+        str(comparison.difference.users),
+        _tally(comparison.by_user),
+        "n/a" if effect_size is None else f"{effect_size:+.2f}",
+        f"{harm.mean:.2f}" if harm else "n/a",
+        f"{harm:.2f}" if harm else "n/a",
+        "n/a" if least_gain is None else f"{least_gain:.4f}",
+    ]
+
+
+def _signed(difference: float) -> str:
+    return f"{difference + 0.0:+.4f}"  # a sum with 0.0 is never -0.0
+
+
+def _tally(counts: Counts | None) -> str:
+    return f"{counts.win}/{counts.tie}/{counts.loss}" if counts else "n/a"

@@ -13,7 +13,7 @@ from prlm_cli.metrics import direction
 from prlm_cli.pipeline.evaluate import Evaluation
 from prlm_cli.pipeline.report_examples import best_and_worst, single_examples, user_names
 from prlm_cli.pipeline.score_by_size import Sized, size_chart
-from prlm_cli.pipeline.second_pass import Generations, Scored
+from prlm_cli.pipeline.second_pass import Generations
 from prlm_cli.report.charts import Bar, bar_chart
 from prlm_cli.report.estimates import Estimate, estimates
 from prlm_cli.report.examples import example_list
@@ -109,4 +109,4 @@ def _about(
         chosen = best_and_worst(values, direction(metric), config.seed)
         yield heading("Examples")
         yield paragraph("Words that the target lacks are marked.")
-        yield example_list(single_examples(chosen, Scored(source, scores), metric, names))
+        yield example_list(single_examples(chosen, scores, source, metric, names))

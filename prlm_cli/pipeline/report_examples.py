@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from prlm_cli.core.records import Generation, shown
 from prlm_cli.core.settings import EvalSettings
 from prlm_cli.metrics import direction
-from prlm_cli.pipeline.second_pass import Scored
+from prlm_cli.pipeline.aligned import TIE, Aligned, QueryDifference, outcome
+from prlm_cli.pipeline.evaluate import Scores
+from prlm_cli.pipeline.second_pass import Generations
 from prlm_cli.report.examples import Example, Side
 
 OF_EACH_KIND = 10
+Key = TypeVar("Key", bound=Hashable)
 
 
 def user_names(user_ids: Iterable[str], settings: EvalSettings) -> dict[str, str]:
@@ -21,11 +25,11 @@ def user_names(user_ids: Iterable[str], settings: EvalSettings) -> dict[str, str
     return {user_id: f"user {n}" if settings.report_users == "numbers" else user_id for n, user_id in numbered}
 
 
-def best_and_worst(values: Mapping[int, float], better: int, seed: int) -> dict[int, list[str]]:
-    """The rows of the best, the worst and some random values, with what each is.
+def best_and_worst(values: Mapping[Key, float], better: int, seed: int) -> dict[Key, list[str]]:
+    """The keys of the best, the worst and some random values, with what each is.
 
     Args:
-        values: One a row.
+        values: Such as the score of each row.
         better: 1 where a higher value is better, -1 where a lower one is; with 0 the words are "highest" and "lowest".
         seed: Of the random ones.
     """
@@ -35,29 +39,29 @@ def best_and_worst(values: Mapping[int, float], better: int, seed: int) -> dict[
     return _named({**ranked, "random": _random(values, seed)})
 
 
-def most_different(values: Mapping[int, float], better: int, seed: int, count: int) -> dict[int, list[str]]:
-    """Of differences A - B: the rows where A is better and worse by most, those that changed most, and random ones."""
+def most_different(values: Mapping[Key, float], better: int, seed: int, count: int) -> dict[Key, list[str]]:
+    """Of differences A - B: the keys where A is better and worse by most, those that changed most, and random ones."""
     best, worst = ("best", "worst") if better else ("highest", "lowest")
-    gains = {row: value * (better or 1) for row, value in values.items()}
+    gains = {key: value * (better or 1) for key, value in values.items()}
     groups = {
-        best: _largest({row: gain for row, gain in gains.items() if gain > 0}, count),
-        worst: _largest({row: gain for row, gain in gains.items() if gain < 0}, count, -1),
-        "most changed": _largest({row: abs(gain) for row, gain in gains.items() if gain}, count),
+        best: _largest({key: gain for key, gain in gains.items() if gain > TIE}, count),
+        worst: _largest({key: gain for key, gain in gains.items() if gain < -TIE}, count, -1),
+        "most changed": _largest({key: abs(gain) for key, gain in gains.items() if abs(gain) > TIE}, count),
         "random": _random(values, seed, count),
     }
     return _named(groups)
 
 
 def single_examples(
-    chosen: Mapping[int, list[str]], scored: Scored, metric: str, names: Mapping[str, str]
+    chosen: Mapping[int, list[str]], scores: Scores, source: Generations, metric: str, names: Mapping[str, str]
 ) -> list[Example]:
     """What one policy made of the chosen rows.
 
     Raises:
         DataError: If the file has changed since it was scored.
     """
-    column = scored.scores[metric]
-    found = scored.at(chosen)
+    column = scores[metric]
+    found = source.at({row: scores.query_ids[row] for row in chosen})
     return [
         _example(found[row], names, groups, [_side(found[row], "Answer", metric, column[row])], column[row] or 0.0)
         for row, groups in chosen.items()
@@ -65,47 +69,52 @@ def single_examples(
 
 
 def paired_examples(
-    chosen: Mapping[tuple[int, int], list[str]], a: Scored, b: Scored, metric: str, names: Mapping[str, str]
+    chosen: Mapping[QueryDifference, list[str]],
+    aligned: Aligned,
+    sources: tuple[Generations, Generations],
+    metric: str,
+    names: Mapping[str, str],
 ) -> list[Example]:
-    """What A and B made of the chosen queries, each a row of A and one of B.
+    """What A and B made of the chosen queries; of a query that was answered with several seeds, the first of each.
 
     Raises:
         DataError: If a file has changed since it was scored.
     """
-    columns = a.scores[metric], b.scores[metric]
-    found_a, found_b = a.at(row for row, _ in chosen), b.at(row for _, row in chosen)
+    rows = {query: [own[0] for own in aligned.rows[query.query_id]] for query in chosen}
+    found = [source.at({own[n]: query.query_id for query, own in rows.items()}) for n, source in enumerate(sources)]
+    columns = aligned.a[metric], aligned.b[metric]
     examples = []
-    for (row_a, row_b), groups in chosen.items():
-        value_a, value_b = columns[0][row_a], columns[1][row_b]
-        sides = [_side(found_a[row_a], "A", metric, value_a), _side(found_b[row_b], "B", metric, value_b)]
-        difference = (value_a or 0.0) - (value_b or 0.0)
-        outcome = _outcome(difference, direction(metric))
-        examples.append(_example(found_a[row_a], names, groups, sides, difference, outcome))
+    for query, groups in chosen.items():
+        answers = [at[row] for at, row in zip(found, rows[query], strict=True)]
+        values = [column[row] for column, row in zip(columns, rows[query], strict=True)]
+        sides = [_side(one, name, metric, value) for one, name, value in zip(answers, "AB", values, strict=True)]
+        result = _outcome(metric, query.difference)
+        examples.append(_example(answers[0], names, groups, sides, query.difference, result))
     return examples
 
 
-def _largest(values: Mapping[int, float], count: int, sign: int = 1) -> list[int]:
-    return heapq.nlargest(count, values, key=lambda row: sign * values[row])
+def _largest(values: Mapping[Key, float], count: int, sign: int = 1) -> list[Key]:
+    return heapq.nlargest(count, values, key=lambda key: sign * values[key])
 
 
-def _random(values: Mapping[int, float], seed: int, count: int = OF_EACH_KIND) -> list[int]:
+def _random(values: Mapping[Key, float], seed: int, count: int = OF_EACH_KIND) -> list[Key]:
     return random.Random(seed).sample(list(values), min(count, len(values)))
 
 
-def _named(groups: Mapping[str, Sequence[int]]) -> dict[int, list[str]]:
-    """Row -> the groups that it is in, in the order of the groups."""
-    named: dict[int, list[str]] = {}
-    for group, rows in groups.items():
-        for row in rows:
-            named.setdefault(row, []).append(group)
+def _named(groups: Mapping[str, Sequence[Key]]) -> dict[Key, list[str]]:
+    """Key -> the groups that it is in, in the order of the groups."""
+    named: dict[Key, list[str]] = {}
+    for group, keys in groups.items():
+        for key in keys:
+            named.setdefault(key, []).append(group)
     return named
 
 
-def _outcome(difference: float, better: int) -> str:
+def _outcome(metric: str, difference: float) -> str:
     """Of A against B: win, tie or loss; where neither end is better, higher, same or lower."""
-    words = ("win", "loss") if better else ("higher", "lower")
-    gain = difference * (better or 1)
-    return words[0] if gain > 0 else words[1] if gain < 0 else "tie" if better else "same"
+    if direction(metric):
+        return {1: "win", 0: "tie", -1: "loss"}[outcome(metric, difference)]
+    return "same" if abs(difference) <= TIE else "higher" if difference > 0 else "lower"
 
 
 def _side(generation: Generation, name: str, metric: str, value: float | None) -> Side:

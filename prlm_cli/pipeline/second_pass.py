@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, NamedTuple
+from typing import IO
 from weakref import finalize
 
 import msgspec
@@ -15,7 +15,7 @@ import msgspec
 from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import Generation
-from prlm_cli.pipeline.evaluate import Scores, read_generations
+from prlm_cli.pipeline.aligned import parts_of, read_joined
 
 
 class Generations:
@@ -25,14 +25,14 @@ class Generations:
     this process. So the memory stays that of one generation.
 
     Args:
-        path: A JSONL file, or `-` for standard input.
+        path: A JSONL file, several with commas between their names, or `-` for standard input.
         rereads: Whether `at` is to be asked for single ones.
     """
 
     def __init__(self, path: Path, *, rereads: bool = True) -> None:
         self.path = path
         self.record_counts = array("l")
-        self._copy: IO[bytes] | None = TemporaryFile() if rereads and path == jsonl.STDIN else None  # noqa: SIM115
+        self._copy: IO[bytes] | None = TemporaryFile() if rereads and jsonl.STDIN in parts_of(path) else None  # noqa: SIM115
         if self._copy:
             finalize(self, self._copy.close)
 
@@ -43,7 +43,7 @@ class Generations:
             DataError: If a line is not a generation.
         """
         del self.record_counts[:]
-        for generation in read_generations(self.path):
+        for generation in read_joined(self.path):
             if self._copy:
                 self._copy.write(jsonl.encode(generation))
             self.record_counts.append(len(generation.profile))
@@ -63,7 +63,7 @@ class Generations:
     def _again(self, rows: set[int]) -> Iterator[tuple[int, Generation]]:
         end = max(rows, default=-1) + 1
         if self._copy is None:
-            for row, generation in enumerate(islice(read_generations(self.path), end)):
+            for row, generation in enumerate(islice(read_joined(self.path), end)):
                 if row in rows:
                     yield row, generation
             return
@@ -71,18 +71,3 @@ class Generations:
         for row, line in enumerate(islice(self._copy, end)):
             if row in rows:
                 yield row, msgspec.json.decode(line, type=Generation)
-
-
-class Scored(NamedTuple):
-    """Generations that were read once, and what they scored, row by row."""
-
-    source: Generations
-    scores: Scores
-
-    def at(self, rows: Iterable[int]) -> dict[int, Generation]:
-        """The generations of these rows, read again.
-
-        Raises:
-            DataError: If the file has changed since it was scored.
-        """
-        return self.source.at({row: self.scores.query_ids[row] for row in rows})

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from prlm_cli.core import jsonl
 from prlm_cli.core.settings import EvalSettings
+from prlm_cli.pipeline.aligned import align
 from prlm_cli.pipeline.evaluate import score_generations
 from prlm_cli.pipeline.report_examples import (
     best_and_worst,
@@ -14,7 +15,7 @@ from prlm_cli.pipeline.report_examples import (
     single_examples,
     user_names,
 )
-from prlm_cli.pipeline.second_pass import Generations, Scored
+from prlm_cli.pipeline.second_pass import Generations
 from tests.pipeline.generations import TARGET, document, generation
 
 VALUES = dict(enumerate([0.0, 1.0, 0.5, 0.25, 0.75]))
@@ -72,7 +73,7 @@ def scored(tmp_path):
     def score(records, name="a.jsonl", metric="rougeL"):
         jsonl.write(tmp_path / name, records)
         source = Generations(tmp_path / name)
-        return Scored(source, score_generations(source, [metric]))
+        return score_generations(source, [metric]), source
 
     return score
 
@@ -80,7 +81,7 @@ def scored(tmp_path):
 def test_an_example_shows_query_records_answer_and_reasoning(scored):
     records = [generation(0), generation(1, answer="fix", reasoning="why", profile=[document("past text")])]
 
-    (example,) = single_examples({1: ["worst"]}, scored(records), "rougeL", {"u0": "user 1", "u1": "user 2"})
+    (example,) = single_examples({1: ["worst"]}, *scored(records), "rougeL", {"u0": "user 1", "u1": "user 2"})
 
     assert (example.user, example.query, example.target) == ("user 2", "a text", TARGET)
     assert (example.records, example.groups, example.outcome) == (["past text"], ["worst"], "")
@@ -90,10 +91,14 @@ def test_an_example_shows_query_records_answer_and_reasoning(scored):
 
 @pytest.mark.parametrize("metric, outcome", [("rougeL", "loss"), ("extract_fail", "loss"), ("length", "lower")])
 def test_two_answers_are_set_side_by_side_whatever_their_order_in_the_files(scored, metric, outcome):
-    a = scored([generation(0, answer="other"), generation(1, answer=None)], "a.jsonl", metric)
-    b = scored([generation(1), generation(0)], "b.jsonl", metric)
+    a, source_a = scored([generation(0, answer="other"), generation(1, answer=None)], "a.jsonl", metric)
+    b, source_b = scored([generation(1), generation(0)], "b.jsonl", metric)
+    aligned = align(a, b)
+    (_, query) = aligned.by_query(metric)
 
-    (example,) = paired_examples({(1, 0): ["worst"]}, a, b, metric, {"u0": "user 1", "u1": "user 2"})
+    (example,) = paired_examples(
+        {query: ["worst"]}, aligned, (source_a, source_b), metric, {"u0": "user 1", "u1": "user 2"}
+    )
 
     assert (example.user, [side.answer for side in example.sides]) == ("user 2", [None, TARGET])
-    assert (example.outcome, example.difference != 0) == (outcome, True)
+    assert (example.outcome, example.difference) == (outcome, query.difference)

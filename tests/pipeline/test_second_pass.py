@@ -9,8 +9,7 @@ import pytest
 
 from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError
-from prlm_cli.pipeline.evaluate import score_generations
-from prlm_cli.pipeline.second_pass import Generations, Scored
+from prlm_cli.pipeline.second_pass import Generations
 from tests.pipeline.generations import document, generation
 
 RECORDS = [generation(n, profile=[document("x", m) for m in range(n % 3)], answer=f"answer {n}") for n in range(8)]
@@ -42,10 +41,12 @@ def test_generations_come_in_order_and_single_ones_again(source):
     assert source.at({}) == {}
 
 
-def test_scored_generations_are_found_by_their_row(source):
-    scored = Scored(source, score_generations(source, ["length"]))
+def test_joined_files_are_read_one_after_the_other(file, tmp_path):
+    jsonl.write(tmp_path / "more.jsonl", RECORDS[:3])
+    source = Generations(Path(f"{file},{tmp_path / 'more.jsonl'}"))
 
-    assert scored.at(row for row in (3, 3, 7)) == {3: RECORDS[3], 7: RECORDS[7]}
+    assert list(source) == RECORDS + RECORDS[:3]
+    assert source.at({9: "q1"}) == {9: RECORDS[1]}
 
 
 @pytest.mark.parametrize("left", [RECORDS[:2], list(reversed(RECORDS))], ids=["shorter", "another-order"])
