@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from markupsafe import Markup
@@ -127,14 +128,20 @@ def _user_bars(metric: str, queries: Sequence[QueryDifference], names: Mapping[s
 
 def _bar(name: str, differences: Sequence[float]) -> Bar:
     """A user's mean difference with Student's 95 % interval over the queries."""
-    from scipy.stats import t
-
     n, mean = len(differences), math.fsum(differences) / len(differences)
     if n < _FEWEST:
         return Bar(name, mean)
     variance = math.fsum((difference - mean) ** 2 for difference in differences) / (n - 1)
-    half = float(t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
+    half = _quantile(n - 1) * math.sqrt(variance / n)
     return Bar(name, mean, mean - half, mean + half)
+
+
+@cache
+def _quantile(degrees: int) -> float:
+    """Of Student's t at 0.975; there are many users, but few numbers of queries."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, degrees))
 
 
 def _by_records(
