@@ -56,7 +56,9 @@ def html_report(
     """
     parts = [cards(_summary(found)), heading("Metrics"), estimates(*_estimates(found))]
     if metric := _headline(found):
-        parts += _about(metric, found, source, config, histories or {})
+        parts.append(heading(f"{metric} by user and by size of the profile"))
+        parts.append(figures(_charts(metric, found, source, config, histories or {})))
+        parts += _examples(metric, found, source, config) if config.eval.report_text else []
     facts = [f"seed {config.seed}", f"{config.eval.bootstrap} resamples of users behind each interval"]
     return page("Evaluation", parts, facts=[f"{found.n} generations", f"{found.users} users", *facts])
 
@@ -81,32 +83,37 @@ def _estimates(found: Evaluation) -> tuple[Sequence[str], list[Estimate]]:
     return header, [Estimate(metric, *interval, by_metric[metric]) for metric, interval in shown.items()]
 
 
-def _about(
+def _charts(
     metric: str, found: Evaluation, source: Generations, config: Config, histories: Mapping[str, int]
 ) -> Iterator[Markup]:
-    """The sections about one metric."""
-    scores = found.scores
-    values = {row: value for row, value in enumerate(scores[metric]) if value is not None}
-    names = user_names(scores.user_ids, config.eval)
-    yield heading(f"{metric} by user and by size of the profile")
+    """Users by their mean, and the mean by the size of what is known of them."""
+    owners = found.scores.user_ids
+    values = _values(metric, found)
+    names = user_names(owners, config.eval)
     by_user: dict[str, list[float]] = {}
     for row, value in values.items():
-        by_user.setdefault(scores.user_ids[row], []).append(value)
+        by_user.setdefault(owners[row], []).append(value)
     bars = [Bar(names[user_id], math.fsum(own) / len(own)) for user_id, own in by_user.items()]
-    charts = [bar_chart(f"{metric} of each user, highest first", bars, "users", f"mean {metric}")]
-    records = [Sized(source.record_counts[row], value, scores.user_ids[row]) for row, value in values.items()]
-    owned = [
-        Sized(histories[user_id], value, user_id)
-        for row, value in values.items()
-        if (user_id := scores.user_ids[row]) in histories
-    ]
-    for label, rows in (("records retrieved", records), ("user's documents in the index", owned)):
+    yield bar_chart(f"{metric} of each user, highest first", bars, "users", f"mean {metric}")
+    known = [row for row in values if owners[row] in histories]
+    sizes = {
+        "records retrieved": [Sized(source.record_counts[row], value, owners[row]) for row, value in values.items()],
+        "user's documents in the index": [Sized(histories[owners[row]], values[row], owners[row]) for row in known],
+    }
+    for label, rows in sizes.items():
         title = f"{metric} by {label}, with 95 % intervals"
         if chart := size_chart(title, label, metric, {metric: rows}, config.eval.bootstrap, config.seed):
-            charts.append(chart)
-    yield figures(charts)
-    if config.eval.report_text:
-        chosen = best_and_worst(values, direction(metric), config.seed)
-        yield heading("Examples")
-        yield paragraph("Words that the target lacks are marked.")
-        yield example_list(single_examples(chosen, scores, source, metric, names))
+            yield chart
+
+
+def _examples(metric: str, found: Evaluation, source: Generations, config: Config) -> Iterator[Markup]:
+    chosen = best_and_worst(_values(metric, found), direction(metric), config.seed)
+    names = user_names(found.scores.user_ids, config.eval)
+    yield heading("Examples")
+    yield paragraph("Words that the target lacks are marked.")
+    yield example_list(single_examples(chosen, found.scores, source, metric, names))
+
+
+def _values(metric: str, found: Evaluation) -> dict[int, float]:
+    """Row -> its score, of the rows that the metric applies to."""
+    return {row: value for row, value in enumerate(found.scores[metric]) if value is not None}

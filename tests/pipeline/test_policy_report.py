@@ -7,6 +7,9 @@ import pytest
 
 from prlm_cli.core.workspace import Run
 from prlm_cli.pipeline.policy_report import html_report
+from prlm_cli.pipeline.train_policy import train_policy
+from tests.conftest import tiny_corpus
+from tests.pipeline.small import indexed, small
 from tests.report.elements import Elements
 
 METRICS = {"steps": 3, "best_step": 2, "best_heldout": 0.25, "reward_last_quarter": 0.5}
@@ -98,3 +101,16 @@ def test_the_page_names_run_seed_and_what_came_of_it(run):
     assert f"Policy {run.name}" in texts
     assert {"best held-out score", "0.2500", "best step", "2"} <= set(texts)
     assert any("seed 7" in text for text in texts)
+
+
+def test_training_leaves_a_page_of_the_run_without_users_text(tmp_path, tiny_model):
+    workspace = indexed(tmp_path)
+
+    run = train_policy(workspace, small(tiny_model, "policy.reward_model=none", "warm_start.kind=none"), name="mine")
+
+    html = run.report.read_text()
+    assert "Policy mine" in Elements(html).texts
+    assert {"Reward", "Held-out score, greedy, on dev queries", "Completion length"} <= set(_charts(html))
+    for record in tiny_corpus():
+        private = [record.get(field) for field in ("text", "title", "target", "query_id")]
+        assert not any(text and text in html for text in private)

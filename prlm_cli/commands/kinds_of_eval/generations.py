@@ -30,15 +30,20 @@ def score_generations(
     settings = config.eval if metrics is None else structs.replace(config.eval, metrics=metrics)
     generations = Generations(source, rereads=bool(delivery.report) and settings.report_text)
     result = evaluate(generations, settings, seed=config.seed)
-    delivery.result(result.as_dict(), result.scores.records(), lambda: _print(result, delivery))
+    delivery.result(
+        result.as_dict(),
+        result.scores.records(),
+        lambda: print_evaluation(result, as_markdown=delivery.as_markdown),
+    )
     chosen = structs.replace(config, eval=settings)
     histories = history_sizes(options.open_workspace(folder)) if delivery.report else {}
     delivery.page(lambda: html_report(result, generations, chosen, histories=histories))
 
 
-def _print(result: Evaluation, delivery: Delivery) -> None:
+def print_evaluation(result: Evaluation, *, as_markdown: bool = False) -> None:
+    """The metrics of an evaluation as a table."""
     from prlm_cli.pipeline.eval_report import metric_table
 
     policies, retrievers = (ui.visible(", ".join(names)) for names in (result.policies, result.retrievers))
     ui.note(f"{result.n} generations for {result.users} users; policy {policies}; retriever {retrievers}")
-    delivery.table(metric_table(result))
+    options.show_table(metric_table(result), as_markdown=as_markdown)
