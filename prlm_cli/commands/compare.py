@@ -37,9 +37,7 @@ def compare(
         typer.Option("--require", metavar="METRIC>=NUMBER", help="Exit 1 unless the interval of A - B keeps to it."),
     ] = [],  # noqa: B006
     workspace: options.WorkspaceDir = options.DEFAULT_WORKSPACE,
-    report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page with plots and examples.")
-    ] = None,
+    report: options.Report = None,
     force: options.Force = False,
     json: options.Json = False,
     markdown: options.Markdown = False,

@@ -35,9 +35,7 @@ def evaluate(
         str | None,
         typer.Option("--reward-model", metavar="[NAME]", help="Judge a reward model; without a name the newest."),
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page with plots and examples.")
-    ] = None,
+    report: options.Report = None,
     per_query: Annotated[Path | None, typer.Option("--per-query", help="Write each query's scores to a file.")] = None,
     workspace: options.WorkspaceDir = options.DEFAULT_WORKSPACE,
     force: options.Force = False,

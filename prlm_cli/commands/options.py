@@ -26,6 +26,9 @@ WorkspaceDir = Annotated[
 ]
 Input = Annotated[Path | None, typer.Argument(metavar="INPUT", help="JSONL file; - is stdin.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Report = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page with plots and examples.")
+]
 Markdown = Annotated[bool, typer.Option("--md", help="Print the table in Markdown.")]
 Split = Annotated[str, typer.Option("--split", help="Queries of the index to work on, without INPUT.")]
 OutFile = Annotated[Path | None, typer.Option("-o", "--output", help="Write to a file instead of stdout.")]
