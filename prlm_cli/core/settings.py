@@ -230,6 +230,7 @@ class EvalSettings(Section, kw_only=True, frozen=True):
         ]
     )
     bootstrap: Annotated[int, Meta(ge=100), "Resamples of users behind each interval."] = 2000
+    processes: Annotated[Natural, "Processes that score more than a thousand generations; 0 is one a core."] = 0
 
 
 class Config(Section, kw_only=True, frozen=True):
