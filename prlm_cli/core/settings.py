@@ -230,6 +230,7 @@ class EvalSettings(Section, kw_only=True, frozen=True):
         ]
     )
     bootstrap: Annotated[int, Meta(ge=100), "Resamples of users behind each interval."] = 2000
+    leaderboard: Annotated[bool, "Report what LaMP's leaderboard has for the task of the generations instead."] = False
     processes: Annotated[Natural, "Processes that score more than a thousand generations; 0 is one a core."] = 0
 
 

@@ -21,6 +21,7 @@ from prlm_cli.metrics import METRICS
 from prlm_cli.metrics.clusters import Value, by_user
 from prlm_cli.metrics.intervals import Interval, statistic_interval
 from prlm_cli.metrics.summed import SummedMetric, value_of
+from prlm_cli.pipeline.leaderboard import leaderboard_metrics
 from prlm_cli.pipeline.processes import chunks, in_order
 
 if TYPE_CHECKING:
@@ -142,11 +143,17 @@ class Evaluation:
 def evaluate(generations: Iterable[Generation], settings: EvalSettings, *, seed: int = 0) -> Evaluation:
     """The metrics of `settings` over the generations, each its exact value with a 95 % interval clustered by user.
 
+    With `settings.leaderboard`, the metrics are those that LaMP's leaderboard has for the task of the generations.
+
     Raises:
-        DataError: If there are no generations.
+        DataError: If there are no generations, or for the leaderboard, if they are not of one task of LaMP.
+        MissingError: If a metric needs what is not installed.
         SettingsError: If a metric is unknown, or none is named.
     """
-    scores = score_generations(generations, settings.metrics, processes=settings.processes)
+    metrics = settings.metrics
+    if settings.leaderboard:
+        metrics, generations = leaderboard_metrics(generations)
+    scores = score_generations(generations, metrics, processes=settings.processes)
     if not scores:
         raise DataError("no generations to evaluate", hint="give at least one record that `prlm generate` wrote")
     return Evaluation(
@@ -154,7 +161,7 @@ def evaluate(generations: Iterable[Generation], settings: EvalSettings, *, seed:
         users=len(set(scores.user_ids)),
         policies=sorted(scores.policies),
         retrievers=sorted(scores.retrievers),
-        metrics={m: _summary(scores, m, settings.bootstrap, seed) for m in settings.metrics},
+        metrics={m: _summary(scores, m, settings.bootstrap, seed) for m in metrics},
         scores=scores,
     )
 

@@ -16,15 +16,23 @@ if TYPE_CHECKING:
     from prlm_cli.pipeline.evaluate import Evaluation
 
 
-def score_generations(config: Config, source: Path | None, metrics: list[str] | None, delivery: Delivery) -> None:
-    """Scores the generations of a file on the metrics, or on those of the settings."""
+def score_generations(
+    config: Config, source: Path | None, metrics: list[str] | None, submission: Path | None, delivery: Delivery
+) -> None:
+    """Scores the generations of a file on the metrics, or on those of the settings; `submission` is a folder."""
     from prlm_cli.pipeline.evaluate import evaluate, read_generations
+    from prlm_cli.pipeline.leaderboard import Submission
 
     if source is None:
         raise DataError("eval has no INPUT", hint="name a JSONL file of generations, or - for standard input")
-    settings = config.eval if metrics is None else structs.replace(config.eval, metrics=metrics)
-    result = evaluate(read_generations(source), settings, seed=config.seed)
+    settings = config.eval if metrics is None else structs.replace(config.eval, metrics=metrics, leaderboard=False)
+    generations = read_generations(source)
+    answers = None if submission is None else Submission(submission, force=delivery.force)
+    result = evaluate(answers.recorded(generations) if answers else generations, settings, seed=config.seed)
     delivery.result(result.as_dict(), result.scores.records(), lambda: _print(result))
+    if answers:
+        answers.write()
+        ui.note(f"{result.n} answers in {answers.path}")
 
 
 def _print(result: Evaluation) -> None:
