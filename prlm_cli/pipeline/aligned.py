@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -17,6 +17,9 @@ from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import Generation
 from prlm_cli.metrics import direction
 from prlm_cli.pipeline.evaluate import Scores, read_generations
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TIE = 1e-9  # scores no further apart are as good as each other: an average of seeds may differ in its last digits
 
@@ -68,6 +71,19 @@ class Aligned(NamedTuple):
                 hint="most metrics need a target, copy_rate a profile",
             )
         return found
+
+    def statistics(self, metric: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What the queries of `by_query` add to the sums of A and of B, (n, S) each, in their order."""
+        import numpy as np
+
+        a, b = (_statistics(scores, metric) for scores in (self.a, self.b))
+        pairs = [
+            (np.mean(of_a, axis=0), np.mean(of_b, axis=0))
+            for rows_a, rows_b in self.rows.values()
+            if (of_a := [a[row] for row in rows_a if row in a]) and (of_b := [b[row] for row in rows_b if row in b])
+        ]
+        of_a, of_b = zip(*pairs, strict=True)
+        return np.array(of_a), np.array(of_b)
 
     def generations(self) -> tuple[int, int]:
         """How many generations of A and of B the common queries have: more than queries where seeds are pooled."""
@@ -168,6 +184,11 @@ def _check_pooled(name: str, scores: Scores, query_id: str, rows: Sequence[int])
         raise DataError(
             f"{name} holds query '{query_id}' of several users", hint="give each user's queries ids of their own"
         )
+
+
+def _statistics(scores: Scores, metric: str) -> dict[int, NDArray[Any]]:
+    """The statistics of each row that the metric applies to."""
+    return dict(zip(*(part.tolist() if part.ndim == 1 else part for part in scores.statistics(metric)), strict=True))
 
 
 def _mean(column: Sequence[float | None], rows: Sequence[int]) -> float | None:

@@ -18,23 +18,33 @@ if TYPE_CHECKING:
 
 
 def score_generations(
-    config: Config, folder: Path, source: Path | None, metrics: list[str] | None, delivery: Delivery
+    config: Config,
+    folder: Path,
+    source: Path | None,
+    metrics: list[str] | None,
+    submission: Path | None,
+    delivery: Delivery,
 ) -> None:
-    """Scores the generations of a file on the metrics, or on those of the settings."""
+    """Scores the generations of a file on the metrics, or on those of the settings; `submission` is a folder."""
     from prlm_cli.pipeline.eval_report import history_sizes, html_report
     from prlm_cli.pipeline.evaluate import evaluate
+    from prlm_cli.pipeline.leaderboard import Submission
     from prlm_cli.pipeline.second_pass import Generations
 
     if source is None:
         raise DataError("eval has no INPUT", hint="name a JSONL file of generations, or - for standard input")
-    settings = config.eval if metrics is None else structs.replace(config.eval, metrics=metrics)
+    settings = config.eval if metrics is None else structs.replace(config.eval, metrics=metrics, leaderboard=False)
     generations = Generations(source, rereads=bool(delivery.report) and settings.report_text)
-    result = evaluate(generations, settings, seed=config.seed)
+    answers = None if submission is None else Submission(submission, force=delivery.force)
+    result = evaluate(answers.recorded(generations) if answers else generations, settings, seed=config.seed)
     delivery.result(
         result.as_dict(),
         result.scores.records(),
         lambda: print_evaluation(result, as_markdown=delivery.as_markdown),
     )
+    if answers:
+        answers.write()
+        ui.note(f"{result.n} answers in {answers.path}")
     chosen = structs.replace(config, eval=settings)
     histories = history_sizes(options.open_workspace(folder)) if delivery.report else {}
     delivery.page(lambda: html_report(result, generations, chosen, histories=histories))
