@@ -21,7 +21,7 @@ from prlm_cli.pipeline.evaluate import Scores, read_generations
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TIE = 1e-9  # scores no further apart are as good as each other: an average of seeds may differ in its last digits
+_TIE = 1e-9  # scores no further apart are as good as each other: an average of seeds may differ in its last digits
 
 
 class QueryDifference(msgspec.Struct, frozen=True):
@@ -82,8 +82,7 @@ class Aligned(NamedTuple):
             for rows_a, rows_b in self.rows.values()
             if (of_a := [a[row] for row in rows_a if row in a]) and (of_b := [b[row] for row in rows_b if row in b])
         ]
-        of_a, of_b = zip(*pairs, strict=True)
-        return np.array(of_a), np.array(of_b)
+        return np.array([row for row, _ in pairs]), np.array([row for _, row in pairs])
 
     def generations(self) -> tuple[int, int]:
         """How many generations of A and of B the common queries have: more than queries where seeds are pooled."""
@@ -136,7 +135,7 @@ def by_user(differences: Iterable[QueryDifference]) -> list[UserDifference]:
 
 def outcome(metric: str, difference: float) -> int:
     """1 where a difference A - B makes A the better one on the metric, -1 where B, 0 for a tie."""
-    return direction(metric) * ((difference > TIE) - (difference < -TIE))
+    return direction(metric) * ((difference > _TIE) - (difference < -_TIE))
 
 
 def read_joined(path: Path) -> Iterator[Generation]:
