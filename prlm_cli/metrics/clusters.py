@@ -33,7 +33,7 @@ class Clusters(NamedTuple):
     total: NDArray[Any]
 
 
-def by_user(statistics: NDArray[Any], user_ids: Sequence[str]) -> Clusters:
+def sums_by_user(statistics: NDArray[Any], user_ids: Sequence[str]) -> Clusters:
     """The statistics of the rows, (n, S), summed by user and over all.
 
     Raises:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from prlm_cli.metrics.clusters import by_user
+from prlm_cli.metrics.clusters import sums_by_user
 from prlm_cli.metrics.intervals import effective_users
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _sums(differences: Sequence[float], user_ids: Sequence[str]) -> Clusters:
     import numpy as np
 
-    return by_user(np.array(differences, dtype=np.float64)[:, None], user_ids)
+    return sums_by_user(np.array(differences, dtype=np.float64)[:, None], user_ids)
 
 
 def _standard_error(clusters: Clusters) -> float:

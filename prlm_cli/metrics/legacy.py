@@ -83,6 +83,7 @@ def _jieba() -> Any:
             "metrics rouge1_zh, rouge2_zh and rougeL_zh need jieba for Chinese text, which is not installed",
             hint="pip install 'prlm[paper]'",
         ) from error
+    jieba.setLogLevel("WARNING")  # it says on stderr that it loads its dictionary
     return jieba
 
 

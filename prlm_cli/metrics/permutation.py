@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prlm_cli.metrics.clusters import Clusters, Value, batches, by_user
+from prlm_cli.metrics.clusters import Value, batches, sums_by_user
 from prlm_cli.metrics.intervals import differences
 
 if TYPE_CHECKING:
@@ -42,25 +42,26 @@ def paired_statistic_p(
     """
     import numpy as np
 
-    apart = by_user(a - b, user_ids)
-    totals = (by_user(a, user_ids).total, by_user(b, user_ids).total)
-    value_a, value_b = (float(value(total)) for total in totals)
+    width = a.shape[1]
+    clusters = sums_by_user(np.concatenate([a, b], axis=1), user_ids)
+    apart = clusters.sums[:, :width] - clusters.sums[:, width:]
+    total_a, total_b = clusters.total[:width], clusters.total[width:]
+    value_a, value_b = float(value(total_a)), float(value(total_b))
     observed = abs(value_a - value_b) - _ROUNDING * (abs(value_a) + abs(value_b))
     extreme = count = 0
-    for swapped in _swaps(apart, resamples, seed):  # (batch, users)
-        moved = np.stack([(swapped * column).sum(axis=1) for column in apart.sums.T], axis=-1)  # (batch, S)
-        permuted = np.abs(value(totals[0] - moved) - value(totals[1] + moved))
+    for swapped in _swaps(len(apart), resamples, seed):  # (batch, users)
+        moved = np.stack([(swapped * column).sum(axis=1) for column in apart.T], axis=-1)  # (batch, S)
+        permuted = np.abs(value(total_a - moved) - value(total_b + moved))
         extreme += int((permuted >= observed).sum())
         count += len(permuted)
-    return extreme / count if _are_few(apart, resamples) else (1 + extreme) / (1 + count)
+    return extreme / count if _are_few(len(apart), resamples) else (1 + extreme) / (1 + count)
 
 
-def _swaps(apart: Clusters, resamples: int, seed: int) -> Iterator[NDArray[Any]]:
+def _swaps(users: int, resamples: int, seed: int) -> Iterator[NDArray[Any]]:
     """For which users a and b are swapped, (batch, users), 1 where they are: every way, or random ones."""
     import numpy as np
 
-    users = len(apart.rows)
-    if _are_few(apart, resamples):
+    if _are_few(users, resamples):
         yield np.arange(2**users)[:, None] >> np.arange(users) & 1
         return
     rng = np.random.default_rng(seed)
@@ -68,9 +69,9 @@ def _swaps(apart: Clusters, resamples: int, seed: int) -> Iterator[NDArray[Any]]
         yield rng.integers(2, size=(size, users), dtype=np.int8)
 
 
-def _are_few(apart: Clusters, resamples: int) -> bool:
+def _are_few(users: int, resamples: int) -> bool:
     """Whether there are no more ways to swap than resamples: 2 ** users <= resamples."""
-    return len(apart.rows) < resamples.bit_length()
+    return users < resamples.bit_length()
 
 
 def _total(sums: NDArray[Any], /) -> Any:

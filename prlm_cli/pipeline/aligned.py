@@ -82,8 +82,7 @@ class Aligned(NamedTuple):
             for rows_a, rows_b in self.rows.values()
             if (of_a := [a[row] for row in rows_a if row in a]) and (of_b := [b[row] for row in rows_b if row in b])
         ]
-        of_a, of_b = zip(*pairs, strict=True)
-        return np.array(of_a), np.array(of_b)
+        return np.array([row for row, _ in pairs]), np.array([row for _, row in pairs])
 
     def generations(self) -> tuple[int, int]:
         """How many generations of A and of B the common queries have: more than queries where seeds are pooled."""

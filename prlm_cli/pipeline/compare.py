@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -13,9 +12,10 @@ from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import Generation
 from prlm_cli.metrics import direction
+from prlm_cli.metrics.clusters import sums_by_user
 from prlm_cli.metrics.effects import effect_size, holm, least_gain
-from prlm_cli.metrics.intervals import Interval, paired_interval, share_interval
-from prlm_cli.metrics.permutation import paired_permutation_p
+from prlm_cli.metrics.intervals import Interval, paired_statistic_interval, share_interval
+from prlm_cli.metrics.permutation import paired_statistic_p
 from prlm_cli.pipeline.aligned import Aligned, UserDifference, align, by_user, outcome, parts_of, read_joined
 from prlm_cli.pipeline.evaluate import Scores, score_generations
 
@@ -157,18 +157,19 @@ def adjusted(found: Mapping[Name, Sequence[Comparison]]) -> dict[Name, list[Comp
 
 def _comparison(aligned: Aligned, metric: str, resamples: int, seed: int) -> Comparison:
     queries = aligned.by_query(metric)
-    n = len(queries)
-    a, b = [query.a for query in queries], [query.b for query in queries]
+    n, value = len(queries), aligned.a.value_of(metric)
+    a, b = aligned.statistics(metric)
     differences, user_ids = [query.difference for query in queries], [query.user_id for query in queries]
     users = [outcome(metric, user.difference) for user in by_user(queries)]
-    p = paired_permutation_p(a, b, user_ids, resamples=resamples, seed=seed)
+    mean_a, mean_b = (float(value(sums_by_user(side, user_ids).total)) for side in (a, b))
+    p = paired_statistic_p(a, b, user_ids, value, resamples=resamples, seed=seed)
     generations_a, generations_b = aligned.generations()
     has_better = direction(metric) != 0
     return Comparison(
         metric=metric,
-        mean_a=math.fsum(a) / n,
-        mean_b=math.fsum(b) / n,
-        difference=paired_interval(a, b, user_ids, resamples=resamples, seed=seed),
+        mean_a=mean_a,
+        mean_b=mean_b,
+        difference=paired_statistic_interval(a, b, user_ids, value, resamples=resamples, seed=seed),
         p=p,
         p_holm=p,
         effect_size=effect_size(differences, user_ids),

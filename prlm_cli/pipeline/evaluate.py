@@ -18,7 +18,7 @@ from prlm_cli.core.errors import DataError, SettingsError
 from prlm_cli.core.records import Generation
 from prlm_cli.core.settings import EvalSettings
 from prlm_cli.metrics import METRICS
-from prlm_cli.metrics.clusters import Value, by_user
+from prlm_cli.metrics.clusters import Value, sums_by_user
 from prlm_cli.metrics.intervals import Interval, statistic_interval
 from prlm_cli.metrics.summed import SummedMetric, value_of
 from prlm_cli.pipeline.leaderboard import leaderboard_metrics
@@ -212,5 +212,5 @@ def _summary(scores: Scores, metric: str, resamples: int, seed: int) -> MetricSu
         return None
     owners, value = [scores.user_ids[row] for row in applies.tolist()], scores.value_of(metric)
     interval = statistic_interval(rows, owners, value, resamples=resamples, seed=seed)
-    of_users = value(by_user(rows, owners).sums).tolist()
+    of_users = value(sums_by_user(rows, owners).sums).tolist()
     return MetricSummary(**msgspec.structs.asdict(interval), user_mean=math.fsum(of_users) / len(of_users))
