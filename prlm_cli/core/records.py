@@ -7,6 +7,7 @@ does not declare are kept in `meta`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -140,6 +141,12 @@ def with_doc_id(document: Document) -> Document:
 def shown(document: Document) -> str:
     """What a retriever reads of a document: its title, where it has one, and its text."""
     return f"{document.title}\n{document.text}" if document.title else document.text
+
+
+def own_titles(records: Iterable[ProfileDocument]) -> list[str]:
+    """The titles of the user's own records; those of the shared corpus, and blank ones, are left out."""
+    own = (record.title for record in records if record.corpus != "shared")
+    return [title for title in own if title and title.strip()]
 
 
 def widen(kind: type[Record], record: msgspec.Struct, **fields: Any) -> Record:

@@ -27,11 +27,14 @@ METRICS: Registry[Metric] = Registry(
         "extract_fail": "prlm_cli.metrics.extract_fail:extract_fail",
         "copy_rate": "prlm_cli.metrics.copy_rate:copy_rate",
         "length": "prlm_cli.metrics.length:length",
+        "reasoning_length": "prlm_cli.metrics.length:reasoning_length",
+        "style": "prlm_cli.metrics.stylometry:style",
+        "reward": "prlm_cli.metrics.reward:reward",
     },
 )
 
 LOWER_IS_BETTER = frozenset({"extract_fail", "copy_rate"})
-NEITHER_IS_BETTER = frozenset({"length"})
+NEITHER_IS_BETTER = frozenset({"length", "reasoning_length"})
 
 
 def direction(metric: str) -> Literal[-1, 0, 1]:

@@ -9,11 +9,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
-from prlm_cli.core.prompts import PromptBuilder
 from prlm_cli.core.records import ProfileDocument, Retrieved
 from prlm_cli.models.scorer import Item
+from prlm_cli.rewards import RewardContext
 
 _WORD = re.compile(r"[a-z0-9]+")  # as in ROUGE
 
@@ -24,8 +23,8 @@ class Echo:
     As a reward it is 0 where no answer can be read, and does not apply where the query has no records.
     """
 
-    def __init__(self, builder: PromptBuilder, reward_model: Any = None) -> None:
-        self._builder = builder
+    def __init__(self, context: RewardContext) -> None:
+        self._builder = context.builder
 
     def __call__(self, *, completions: Sequence[str], queries: Sequence[Retrieved]) -> list[float | None]:
         """One reward a completion."""

@@ -34,8 +34,8 @@ def trained(monkeypatch):
     """What would be trained, instead of the training."""
     found = SimpleNamespace(config=None, reward_model=None, policy=None)
 
-    def keep(run, policy, training, held_out, config, reward_model, reporter):
-        found.policy, found.config, found.reward_model = policy, config, reward_model
+    def keep(run, policy, training, held_out, config, context, reporter):
+        found.policy, found.config, found.reward_model = policy, config, context.reward_model
         run.finish({})
 
     monkeypatch.setattr(module, "_train", keep)
@@ -59,7 +59,7 @@ def reward_model(monkeypatch):
 def lively(monkeypatch):
     """A random model writes neither form nor overlap: completions that end, and a reward with spread."""
     monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
-    monkeypatch.setattr(module, "_rewards", lambda policy, config, reward_model: {"measure": (lengths, 1.0)})
+    monkeypatch.setattr(module, "_rewards", lambda config, context: {"measure": (lengths, 1.0)})
 
 
 def _interrupt(workspace, config, monkeypatch, **options):

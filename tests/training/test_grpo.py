@@ -15,6 +15,7 @@ from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.training import grpo
 from prlm_cli.training.callbacks import Diverged
 from prlm_cli.training.grpo import PolicyTrainer, Rollout, train_grpo
+from prlm_cli.training.reward_normalization import RewardNormalization
 from tests.training.tiny import asked, largest_difference, trainable, weights_of
 
 _OFTEN = list(range(0, 258, 4))  # stop ids: a random model must meet one within a few tokens
@@ -70,6 +71,7 @@ def policy_trainer(model, tokenizer, folder, *, reward=lengths) -> PolicyTrainer
         return PolicyTrainer(
             prompt_ids={query_id: rollout.prompt_ids for query_id, rollout in by_id.items()},
             stop_ids=_OFTEN,
+            normalization=RewardNormalization(["none"], 4),
             model=model,
             args=grpo._arguments(settings(prompts_per_step=1), 5, 0, folder, [1.0]),
             train_dataset=Dataset.from_dict({"prompt": list(by_id)}),
@@ -199,7 +201,7 @@ def test_a_reward_that_is_not_finite_names_the_query(tiny, tmp_path, bad):
 
 
 def test_a_batch_that_nothing_scores_is_an_error(tiny, tmp_path):
-    with pytest.raises(Diverged, match=r"reward 'measure' scored nothing"):
+    with pytest.raises(Diverged, match=r"no reward scored any completion of a step"):
         train(*tiny, tmp_path, lambda completions, queries: [None] * len(completions))
 
 
