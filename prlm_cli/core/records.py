@@ -79,7 +79,10 @@ class Usage(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Generation(Retrieved, kw_only=True, frozen=True):
-    """A retrieved record with what the policy wrote. `answer` is None where none could be read from the completion."""
+    """A retrieved record with what the policy wrote. `answer` is None where none could be read from the completion.
+
+    `reward` and `author` are what `score` found, and None where that does not apply.
+    """
 
     completion: str
     reasoning: str | None
@@ -88,6 +91,7 @@ class Generation(Retrieved, kw_only=True, frozen=True):
     seed: int
     usage: Usage | None = None
     reward: float | None = None
+    author: float | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class PreferencePair(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):

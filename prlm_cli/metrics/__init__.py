@@ -30,6 +30,7 @@ METRICS: Registry[Metric] = Registry(
         "reasoning_length": "prlm_cli.metrics.length:reasoning_length",
         "style": "prlm_cli.metrics.stylometry:style",
         "reward": "prlm_cli.metrics.reward:reward",
+        "author": "prlm_cli.metrics.author:author",
     },
 )
 

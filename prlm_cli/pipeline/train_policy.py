@@ -19,7 +19,7 @@ from prlm_cli.core.store import Store
 from prlm_cli.core.workspace import Run, Workspace, read_json, write_text
 from prlm_cli.metrics.rouge import rouge
 from prlm_cli.models.reward_model import RewardModel
-from prlm_cli.pipeline.author_titles import AuthorTitles
+from prlm_cli.pipeline.author_titles import AuthorTitles, read_pool
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.layouts import resolve_prompt
 from prlm_cli.pipeline.policies import Policy, load_policy
@@ -219,7 +219,8 @@ def _author_titles(store: Store, training: list[Retrieved], config: Config) -> A
     """Reads other users' titles only where a classifier is asked for."""
     if not config.policy.rewards.get("author"):
         return None
-    return AuthorTitles(store, training, config.retrieval, seed=config.seed)
+    pool = read_pool(store, (query.user_id for query in training), seed=config.seed)
+    return AuthorTitles(store, training, pool, config.retrieval, seed=config.seed)
 
 
 def _rewards(config: Config, context: RewardContext) -> dict[str, tuple[Reward, float]]:

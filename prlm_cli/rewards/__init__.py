@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prlm_cli.core.prompts import PromptBuilder
-from prlm_cli.core.records import Query, Retrieved
+from prlm_cli.core.records import Date, Query, Retrieved
 from prlm_cli.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ class Titles(NamedTuple):
 
     own: Sequence[str]
     others: Sequence[str]
+
+
+def asker(query: Query) -> tuple[str, str, Date | None]:
+    """Who asks, what and when: queries that agree in it see the same titles. Ids of queries alone may come again."""
+    return query.user_id, query.query_id, query.date
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from prlm_cli.core.errors import SettingsError
-from prlm_cli.core.records import Retrieved
+from prlm_cli.core.records import Query, Retrieved
 from prlm_cli.models.authorship import AuthorClassifier
-from prlm_cli.rewards import RewardContext
+from prlm_cli.rewards import RewardContext, Titles, asker
 
 MIN_TITLES = 4
 """Fewer titles of a user teach a classifier the titles and not the user."""
@@ -32,20 +32,28 @@ class Author:
 
     def __call__(self, *, completions: Sequence[str], queries: Sequence[Retrieved]) -> list[float | None]:
         """One reward a completion."""
-        rewards: list[float | None] = [None] * len(completions)
-        rows: dict[str, list[int]] = {}
-        for row, query in enumerate(queries):
-            rows.setdefault(query.query_id, []).append(row)
-        for group in rows.values():
-            if classifier := self._classifier(queries[group[0]]):
-                for row in group:
-                    rewards[row] = self._score(completions[row], classifier)
-        return rewards
+        return recognised([self._builder.parse(text).answer for text in completions], queries, self._titles)
 
-    def _classifier(self, query: Retrieved) -> AuthorClassifier | None:
-        own, others = self._titles(query)
-        return AuthorClassifier(own, others) if len(own) >= MIN_TITLES and others else None
 
-    def _score(self, completion: str, classifier: AuthorClassifier) -> float:
-        answer = self._builder.parse(completion).answer
-        return 0.0 if answer is None else classifier.probability(answer)
+def recognised(
+    answers: Sequence[str | None], queries: Sequence[Query], titles: Callable[[Query], Titles]
+) -> list[float | None]:
+    """How surely each answer is its user's, in the order of the answers; see `Author`.
+
+    Args:
+        answers: None where none could be read.
+        queries: That of each answer; all answers to one are judged by one classifier.
+        titles: What the classifier of a query learns from.
+    """
+    found: list[float | None] = [None] * len(answers)
+    rows: dict[tuple[object, ...], list[int]] = {}
+    for row, query in enumerate(queries):
+        rows.setdefault(asker(query), []).append(row)
+    for group in rows.values():
+        own, others = titles(queries[group[0]])
+        if len(own) >= MIN_TITLES and others:
+            classifier = AuthorClassifier(own, others)
+            for row in group:
+                answer = (answers[row] or "").strip()
+                found[row] = classifier.probability(answer) if answer else 0.0
+    return found

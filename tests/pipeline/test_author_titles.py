@@ -6,13 +6,14 @@ from statistics import mean
 import pytest
 
 from prlm_cli.core.records import Document, Query
-from prlm_cli.core.settings import RetrievalSettings, resolve
+from prlm_cli.core.settings import RetrievalSettings
 from prlm_cli.core.store import Store
 from prlm_cli.models.authorship import AuthorClassifier
 from prlm_cli.pipeline import author_titles as module
-from prlm_cli.pipeline.author_titles import AuthorTitles
+from prlm_cli.pipeline.author_titles import AuthorTitles, read_pool
 from prlm_cli.pipeline.index import index
 from prlm_cli.pipeline.queries import stored_queries
+from prlm_cli.rewards import Titles
 from tests.conftest import contents
 from tests.pipeline.small import indexed
 
@@ -33,7 +34,9 @@ def read(tmp_path):
     def of(documents, queries, settings=None, seed=0):
         with Store(tmp_path / "index.sqlite", create=True) as store:
             store.add_documents(documents)
-            return AuthorTitles(store, queries, settings or RetrievalSettings(), seed=seed)(queries[0])
+            pool = read_pool(store, (query.user_id for query in queries), seed=seed)
+            own, others = AuthorTitles(store, queries, pool, settings or RetrievalSettings(), seed=seed)(queries[0])
+            return Titles(own, sorted(others))
 
     return of
 
@@ -97,13 +100,25 @@ def test_of_many_others_a_sample_is_taken_the_same_one_for_the_same_seed(read, m
     assert one == again != other
 
 
-def test_a_pool_too_large_for_memory_is_sampled_and_own_titles_stay_whole(read, monkeypatch):
-    monkeypatch.setattr(module, "_MAX_POOL", 2)
+def test_of_many_users_only_some_histories_are_read_and_own_titles_stay_whole(read, monkeypatch):
+    monkeypatch.setattr(module, "_MAX_POOL", 4)
+    documents = [*HISTORIES, *(_document(f"u{n}", month) for n in range(20) for month in (1, 2))]
+    queries = [_query("ann", date=None), *(_query(f"u{n}") for n in range(20))]
 
-    own, others = read(HISTORIES, [_query("ann"), _query("bob")])
+    own, others = read(documents, queries)
 
-    assert own == _titles("ann", 1, 2, 3)
-    assert len(others) <= 2
+    assert own == _titles("ann", 1, 2, 3, 4, 5)
+    assert 0 < len(others) <= 5
+    assert len(others) == len({title.split()[0] for title in others}) * 2  # whole histories
+
+
+def test_queries_of_one_id_but_two_users_see_each_their_own(tmp_path):
+    queries = [_query("ann", query_id="q"), _query("bob", query_id="q")]
+    with Store(tmp_path / "index.sqlite", create=True) as store:
+        store.add_documents(HISTORIES)
+        titles = AuthorTitles(store, queries, [], RetrievalSettings(), seed=0)
+
+    assert [titles(query).own for query in queries] == [_titles("ann", 1, 2, 3), _titles("bob", 1, 2, 3)]
 
 
 def test_nothing_of_it_is_written(tmp_path):
@@ -111,7 +126,7 @@ def test_nothing_of_it_is_written(tmp_path):
     with workspace.open_store() as store:
         before = contents(workspace.folder)
         queries = list(stored_queries(store, "train"))
-        titles = AuthorTitles(store, queries, RetrievalSettings(), seed=0)
+        titles = AuthorTitles(store, queries, read_pool(store, store.users(), seed=0), RetrievalSettings(), seed=0)
         AuthorClassifier(*titles(queries[0]))
 
         assert contents(workspace.folder) == before
@@ -131,7 +146,7 @@ def test_held_out_titles_of_real_users_are_recognised(commits):
     """A user's next title against the next ones of twenty others: the area under the curve is .5 for a coin."""
     with commits.open_store() as store:
         queries = list(store.queries(split="test"))
-        titles = AuthorTitles(store, queries, resolve().retrieval, seed=0)
+        titles = AuthorTitles(store, queries, read_pool(store, store.users(), seed=0), RetrievalSettings(), seed=0)
     wins = []
     for query in random.Random(0).sample(queries, 30):
         others = random.Random(query.query_id).sample([q for q in queries if q.user_id != query.user_id], 20)

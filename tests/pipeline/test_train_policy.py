@@ -167,7 +167,7 @@ def test_a_classifier_of_authors_puts_nobodys_text_into_a_prompt_or_a_file(tiny_
 
 
 def test_nobodys_titles_are_read_without_a_classifier(tiny_model, workspace, trained, monkeypatch):
-    monkeypatch.setattr(module, "AuthorTitles", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr(module, "read_pool", lambda *_, **__: pytest.fail("read"))
 
     train_policy(workspace, _plain(tiny_model, "policy.rewards.author=0.0"), reporter=Notes())
 
