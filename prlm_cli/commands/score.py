@@ -45,12 +45,14 @@ def score(
     if source is None:
         raise DataError("score has no INPUT", hint="name a JSONL file of generations, or - for standard input")
     from prlm_cli.pipeline.evaluate import read_generations
-    from prlm_cli.pipeline.recognise import recognise
-    from prlm_cli.pipeline.score import score as run
 
     where, generations, reporter = options.open_workspace(workspace), read_generations(source), ui.Terminal()
     if author:
+        from prlm_cli.pipeline.recognise import recognise  # without torch
+
         results = recognise(where, generations, reporter=reporter)
     else:
+        from prlm_cli.pipeline.score import score as run
+
         results = run(where, generations, reward_model=reward_model, reporter=reporter)
     options.deliver(results, output=output, force=force, as_json=json)

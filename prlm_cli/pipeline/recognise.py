@@ -14,7 +14,7 @@ from prlm_cli.pipeline.author_titles import AuthorTitles, read_pool
 from prlm_cli.pipeline.windows import windows
 from prlm_cli.rewards.author import recognised
 
-_WINDOW = 128  # generations read ahead; a classifier takes a tenth of a second
+_WINDOW = 128  # generations read ahead; a classifier takes some tenths of a second
 
 
 def recognise(

@@ -1,14 +1,15 @@
 """Rewards on one scale before their weights act: of unlike spread, the widest would decide.
 
-Each reward by itself becomes (r - mean) / (standard deviation + 1e-4), over the values that it gave
+Each reward by itself becomes (r - mean) / (standard deviation + 1e-4), over the values that it gave:
 
     group     in the G completions of the prompt
     batch     in all completions of the step
     running   in all completions so far, those of this step included
 
-where it did not apply, it has no value, counts for nothing and adds nothing. The trainer subtracts the group's mean
-from the weighted sum in any case. With `group` for every reward and `scale_rewards` "batch" the advantages are those of
-GDPO (arXiv 2601.05242), TRL's `normalize_then_sum`; TRL has no choice a reward, and none that looks further back.
+Where a reward does not apply it has no value: it counts in no mean, and adds 0 to the weighted sum, which is the mean
+once it is normalised, but may be a low reward where it is not. The trainer subtracts the group's mean from that sum in
+any case. With `group` for every reward and `scale_rewards` "batch" the advantages are those of GDPO (arXiv 2601.05242),
+TRL's `normalize_then_sum`; TRL has no choice a reward, and none that looks further back.
 """
 
 from __future__ import annotations
