@@ -24,6 +24,7 @@ _PUBLIC = {
     "retrieval_quality": "prlm_cli.pipeline.retrieval_quality",
     "compare": "prlm_cli.pipeline.compare",
     "score": "prlm_cli.pipeline.score",
+    "recognise": "prlm_cli.pipeline.recognise",
     "show": "prlm_cli.pipeline.show",
     "forget": "prlm_cli.pipeline.forget",
 }
