@@ -78,7 +78,7 @@ def candidates(store: Store, queries: Sequence[Retrieved], kinds: Collection[str
         raise DataError(
             "no training query has records of its user", hint="index documents that are older than the queries"
         )
-    stand_ins = _StandIns(store, queries, kinds, config) if OF_ANOTHER & set(kinds) else None
+    stand_ins = StandIns(store, queries, kinds, config) if OF_ANOTHER & set(kinds) else None
     return [_candidates(query, kinds, stand_ins) for query in spread(usable, config.pairs.max_queries, config.seed)]
 
 
@@ -116,7 +116,7 @@ def spread(queries: Sequence[Retrieved], count: int, seed: int) -> list[Retrieve
     return [query for _, _, query in sorted(rounds, key=lambda item: item[:2])[:count]]
 
 
-class _StandIns:
+class StandIns:
     """Other users with records for a query."""
 
     def __init__(self, store: Store, queries: Sequence[Retrieved], kinds: Collection[str], config: Config) -> None:
@@ -145,7 +145,7 @@ class _StandIns:
         return None
 
 
-def _candidates(query: Retrieved, kinds: Collection[str], stand_ins: _StandIns | None) -> Candidates:
+def _candidates(query: Retrieved, kinds: Collection[str], stand_ins: StandIns | None) -> Candidates:
     found = Candidates(query)
     if "target" in kinds:
         found.known["target"] = Answer(query.target)
