@@ -59,7 +59,8 @@ class Query(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 class Retrieved(Query, kw_only=True, frozen=True, omit_defaults=True):
     """A query with the ranked documents of its own user's profile.
 
-    `profile_user_id` is set only where a control gave it another user's profile (`swapped_profile`).
+    `profile_user_id` is set only where a control gave it another user's profile (`swapped_profile`), or a thought about
+    another user's query.
     """
 
     profile: list[ProfileDocument]

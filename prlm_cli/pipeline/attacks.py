@@ -22,9 +22,9 @@ from prlm_cli.core.settings import Config
 from prlm_cli.core.store import Store
 from prlm_cli.metrics.intervals import Interval, mean_interval, share_interval
 from prlm_cli.metrics.rouge import rouge_l
-from prlm_cli.pipeline.candidates import StandIns
 from prlm_cli.pipeline.conditions import Condition, ConditionResult, Conditions
 from prlm_cli.pipeline.retrieve import retrieve
+from prlm_cli.pipeline.stand_ins import StandIns
 
 REFERENCE = "own"
 CANARY = "zyxquav"
@@ -119,7 +119,7 @@ def _pad(store: Store, queries: Sequence[Retrieved], config: Config) -> list[Ret
 
 
 def _user_swap(store: Store, queries: Sequence[Retrieved], config: Config) -> list[Retrieved]:
-    stand_ins = StandIns(store, queries, {"swapped"}, config)
+    stand_ins = StandIns(store, [{query.user_id for query in queries}], config)
     return [found for query in queries if (found := stand_ins.at_random(query))]
 
 

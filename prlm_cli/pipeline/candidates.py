@@ -118,6 +118,8 @@ def spread(queries: Sequence[Retrieved], count: int, seed: int) -> list[Retrieve
 def _stand_ins(store: Store, queries: Sequence[Retrieved], kinds: Collection[str], config: Config) -> StandIns:
     """Other users of the same side of the reward model's split: no training pair shows a held-out user's records."""
     users = {query.user_id for query in queries}
+    if len(users) < 2:
+        raise DataError("swapped pairs need two users", hint="index more users, or --set pairs.swapped=false")
     held_out = heldout_users(users, config.reward.heldout_share)
     neighbours = Neighbours(queries, store.tokenizer) if _OF_THE_NEAR & set(kinds) else None
     return StandIns(store, [held_out, users - held_out], config, neighbours)

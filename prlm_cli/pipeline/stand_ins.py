@@ -37,7 +37,7 @@ class StandIns:
     ) -> None:
         users = {user for side in sides for user in side}
         if len(users) < 2:
-            raise DataError("swapped pairs need two users", hint="index more users, or --set pairs.swapped=false")
+            raise DataError("another user's records need two users", hint="index more users")
         self._store = store
         self._config = config
         self._side_of = {user: side if len(side) > 1 else users for side in sides for user in side}
