@@ -44,7 +44,7 @@ class Policy:
         ends = self.model.generation_config.eos_token_id
         ends = [ends] if isinstance(ends, int) else list(ends or [])
         own = [self.tokenizer.eos_token_id, *(end for end in ends if end != self.tokenizer.eos_token_id)]
-        return [*own, *self.codec.line_ends] if self.builder.opens_cue else own
+        return [*own, *self.codec.line_ends] if self.builder.ends_at_line_break else own
 
     @property
     def max_new_tokens(self) -> int:
