@@ -13,6 +13,7 @@ from prlm_cli.commands.kinds_of_eval.delivery import Delivery
 from prlm_cli.commands.kinds_of_eval.generations import score_generations
 from prlm_cli.commands.kinds_of_eval.retrieval import measure_retrieval
 from prlm_cli.commands.kinds_of_eval.reward_models import judge_reward_model
+from prlm_cli.commands.kinds_of_eval.suites import measure_suite
 from prlm_cli.core.errors import SettingsError
 
 app = options.new_app()
@@ -35,6 +36,10 @@ def evaluate(
         str | None,
         typer.Option("--reward-model", metavar="[NAME]", help="Judge a reward model; without a name the newest."),
     ] = None,
+    suite: Annotated[
+        str | None, typer.Option("--suite", metavar="NAME", help="INPUT is this benchmark's file.")
+    ] = None,
+    policy: Annotated[str | None, typer.Option("--policy", help="With --suite: who answers; default: newest.")] = None,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE.html", help="With --reward-model: write a page with plots.")
     ] = None,
@@ -55,17 +60,35 @@ def evaluate(
     on pairs of users that it was not trained on, beside rules without training. The pairs are the run's own; INPUT,
     before the flag, holds others. It also chooses among completions of each query: diagnostics.samples, 0 for none.
 
+    --suite lets a policy answer a published benchmark from its own file: lamp-1 to lamp-7, longlamp-abstract, -review,
+    -topic and -email, realpref, personalllm. Open answers need a judge: judge.by.
+
     Example: prlm generate --split test | prlm eval -
     Example: prlm eval generations.jsonl --metrics rougeL,exact_match --json
     Example: prlm eval --retrieval --split dev --retriever bm25 -k 4
     Example: prlm eval --reward-model --report reward.html
+    Example: prlm eval --suite lamp-5 dev_questions.json
     """
     delivery = Delivery(per_query, report, force, json)
     if reward_model is not None:
-        others = {"--metrics": metrics, "--retrieval": retrieval, "--split": split}
+        others = {
+            "--suite": suite,
+            "--policy": policy,
+            "--metrics": metrics,
+            "--retrieval": retrieval,
+            "--split": split,
+        }
         _refuse(others, layers, "with --reward-model", hint="leave one of the two out")
         judge_reward_model(layers, workspace, source, reward_model, delivery)
         return
+    if suite is not None:
+        if retrieval or split or report:
+            raise SettingsError("--suite goes without --retrieval, --split and --report", hint="leave them out")
+        named = metrics.split(",") if metrics is not None else None
+        measure_suite(layers, workspace, source, suite, policy, named, delivery)
+        return
+    if policy is not None:
+        raise SettingsError("--policy given without --suite", hint="generations name their policy")
     config = layers.resolve()
     if report:
         raise SettingsError("--report given without --reward-model", hint="only that has a report so far")

@@ -133,7 +133,7 @@ class PromptBuilder:
             SettingsError: If not even an empty query fits.
         """
         shown = tuple(_clean(record) for record in profile)
-        query = _one_line(text)
+        query = one_line(text)
         ids = self.codec.encode(self._render(query, shown))
         if len(ids) <= self.max_tokens:
             return Packed(ids, tuple(profile), 0, False)
@@ -158,7 +158,7 @@ class PromptBuilder:
 
         An answer is one line, and neither it nor the reasoning can open or close a thought.
         """
-        answer, reasoning = _one_line(answer), without_tags(reasoning)
+        answer, reasoning = one_line(answer), without_tags(reasoning)
         if self.reasoning:
             return f"{reasoning}\n</think>\n{self.task.cue}: {answer}"
         return f" {answer}" if self.opens_cue else answer
@@ -280,9 +280,10 @@ def _mark(record: ProfileDocument) -> str:
 
 
 def _clean(record: ProfileDocument) -> ProfileDocument:
-    return replace_text(record, _one_line(record.text), _one_line(record.title or UNTITLED))
+    return replace_text(record, one_line(record.text), one_line(record.title or UNTITLED))
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """The text on one line, its tags opened up."""
     # One line, so that no text can forge another block; tags opened up, so that none can close the reasoning.
     return without_tags(" ".join(text.split()))

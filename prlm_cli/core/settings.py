@@ -124,6 +124,7 @@ class JudgeSettings(Section, kw_only=True, frozen=True):
         field(default_factory=list)
     )
     orders: Annotated[Count, "In how many seeded orders the options of a choice are shown."] = 3
+    max_tokens: Annotated[int, Meta(ge=256), "Longest question to a judge; its parts are cut to fit."] = 1536
     max_new_tokens: Annotated[Count, "Longest verdict or choice; a model that reasons first needs more."] = 16
     users: Annotated[Count, "Simulated users of PersonalLLM."] = 50
     interactions: Annotated[Count, "Earlier choices of each simulated user."] = 25

@@ -101,14 +101,16 @@ class OpenAiEngine:
 
     def _complete(self, ids: list[int], key: str) -> Completion:
         request = self._request(ids, key)
-        for attempt in range(self._server.retries + 1):
+        for attempt in range(self._server.retries):
             found = self._try(request)
             if isinstance(found, Completion):
                 return found
-            if attempt < self._server.retries:
-                time.sleep(min(_LONGEST_PAUSE, max(found.pause, self._server.backoff * 2**attempt)))
-        tries = self._server.retries + 1
-        raise MissingError(f"{self._server.url}: {found.why}, {tries} times", hint="raise server.retries or wait")
+            time.sleep(min(_LONGEST_PAUSE, max(found.pause, self._server.backoff * 2**attempt)))
+        last = self._try(request)
+        if isinstance(last, Completion):
+            return last
+        why = f"{self._server.url}: {last.why}, {self._server.retries + 1} times"
+        raise MissingError(why, hint="raise server.retries or wait")
 
     def _request(self, ids: list[int], key: str) -> urllib.request.Request:
         asked: dict[str, Any] = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import structs
 
 from prlm_cli.core.errors import SettingsError
-from prlm_cli.core.prompts import PromptBuilder
+from prlm_cli.core.prompts import Codec, PromptBuilder
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import EMBEDDED_MODEL, Config, Layout, PromptSettings, resolve
 from prlm_cli.core.workspace import Run, Workspace
@@ -249,7 +249,7 @@ def load_policy(
     return Policy(name, model, tokenizer, builder_for(config.prompt, codec), codec, folders)
 
 
-def builder_for(prompt: PromptSettings, codec: TokenizerCodec) -> PromptBuilder:
+def builder_for(prompt: PromptSettings, codec: Codec) -> PromptBuilder:
     """The builder of the prompts that the settings describe.
 
     Raises:

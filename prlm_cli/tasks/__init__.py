@@ -15,6 +15,7 @@ TASKS: Registry[Task] = Registry(
         "abstracts": "prlm_cli.tasks.abstracts:ABSTRACTS",
         "reviews": "prlm_cli.tasks.reviews:REVIEWS",
         "posts": "prlm_cli.tasks.posts:POSTS",
+        "emails": "prlm_cli.tasks.emails:EMAILS",
         "replies": "prlm_cli.tasks.replies:REPLIES",
     },
 )

@@ -5,5 +5,5 @@ from prlm_cli.core.prompts import Task
 CITATIONS = Task(
     text_label="Question",
     cue="Choice",
-    instruction="Say which of the two references fits the last question: write [1] or [2]. Earlier papers show the author's field.",
+    instruction="Write [1] or [2]: which reference fits the last question. Earlier papers show the author's field.",
 )

@@ -5,5 +5,5 @@ from prlm_cli.core.prompts import Task
 RATINGS = Task(
     text_label="Review",
     cue="Stars",
-    instruction="Write how many stars, from 1 to 5, this reviewer gave with the last review. Earlier reviews show their scale.",
+    instruction="Write how many stars, 1 to 5, this reviewer gave with the last review. Earlier ones show their scale.",
 )
