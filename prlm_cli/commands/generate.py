@@ -45,8 +45,8 @@ def generate(
 
     INPUT holds queries or retrieved records; queries get their records from the index first.
 
-    --engine openai asks any server with OpenAI's chat completions, which server.url and server.model name: the prompts,
-    with the user's records in them, leave this machine.
+    --engine openai asks any server with OpenAI's chat completions, which server.url and server.model name. It
+    gets the prompts, with the user's records in them.
 
     Example: prlm generate --user u123
     Example: prlm retrieve -k 5 queries.jsonl | prlm generate - | prlm eval -

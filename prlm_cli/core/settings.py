@@ -100,7 +100,7 @@ class GenerationSettings(Section, kw_only=True, frozen=True):
     engine: Annotated[Literal["hf", "openai"], "Who decodes: the model in this process, or a server."] = "hf"
     batch_size: Annotated[Count, "Prompts decoded together."] = 32
     temperature: Annotated[NotNegative, "Sampling temperature; 0 decodes greedily."] = 0.0
-    max_new_tokens: Annotated[Count | None, "Longest completion; default 96 with reasoning, else 24."] = None
+    max_new_tokens: Annotated[Count | None, "Longest completion; default 96 with reasoning, else 24; 488 more for long texts."] = None
 
 
 class ServerSettings(Section, kw_only=True, frozen=True):
