@@ -100,7 +100,9 @@ class GenerationSettings(Section, kw_only=True, frozen=True):
     engine: Annotated[Literal["hf", "openai"], "Who decodes: the model in this process, or a server."] = "hf"
     batch_size: Annotated[Count, "Prompts decoded together."] = 32
     temperature: Annotated[NotNegative, "Sampling temperature; 0 decodes greedily."] = 0.0
-    max_new_tokens: Annotated[Count | None, "Longest completion; default 96 with reasoning, else 24; 488 more for long texts."] = None
+    max_new_tokens: Annotated[
+        Count | None, "Longest completion; default 96 with reasoning, else 24; 488 more for long texts."
+    ] = None
 
 
 class ServerSettings(Section, kw_only=True, frozen=True):
@@ -123,7 +125,7 @@ class JudgeSettings(Section, kw_only=True, frozen=True):
     by: Annotated[list[str], "Judges: policy, openai, reward-model or reward-model:NAME; two give their agreement."] = (
         field(default_factory=list)
     )
-    orders: Annotated[Count, "In how many seeded orders the options of a choice are shown."] = 3
+    orders: Annotated[Natural, "In how many orders options are shown; 0: each has each letter once."] = 0
     max_tokens: Annotated[int, Meta(ge=256), "Longest question to a judge; its parts are cut to fit."] = 1536
     max_new_tokens: Annotated[Count, "Longest verdict or choice; a model that reasons first needs more."] = 16
     users: Annotated[Count, "Simulated users of PersonalLLM."] = 50

@@ -55,21 +55,32 @@ class Chosen(NamedTuple):
         return max(values) - _mean(worth)
 
 
-def choose(chooser: Chooser, questions: Sequence[MultipleChoice], *, orders: int, seed: int = 0) -> list[Chosen]:
-    """What is chosen in each of so many orders; the orders hang on the seed and the question's id alone."""
-    shown = [(question, order) for question in questions for order in _orders(question, orders, seed)]
+def choose(chooser: Chooser, questions: Sequence[MultipleChoice], *, orders: int = 0, seed: int = 0) -> list[Chosen]:
+    """What is chosen in each order of the options.
+
+    Args:
+        chooser: Who chooses.
+        questions: What is asked.
+        orders: How many of each; 0 for as many as it has options. Then each option has each letter once, and whoever
+            only ever says one letter is right exactly as often as chance.
+        seed: Of the orders, which hang on it and on the question's id alone.
+    """
+    shown = [_orders(question, orders or len(question.options), seed) for question in questions]
     asked = [
         Question(
-            key=f"{question.query_id}#{number % orders}",
+            key=f"{question.query_id}#{number}",
             text=question.text,
             options=[question.options[place] for place in order],
             profile=question.profile,
         )
-        for number, (question, order) in enumerate(shown)
+        for question, of in zip(questions, shown, strict=True)
+        for number, order in enumerate(of)
     ]
-    places = iter(zip(chooser.choose(asked), shown, strict=True))
-    picks = [None if place is None else order[place] for place, (_, order) in places]
-    return [Chosen(question, picks[n * orders : (n + 1) * orders]) for n, question in enumerate(questions)]
+    places = iter(chooser.choose(asked))
+    return [
+        Chosen(question, [None if (place := next(places)) is None else order[place] for order in of])
+        for question, of in zip(questions, shown, strict=True)
+    ]
 
 
 def _orders(question: MultipleChoice, orders: int, seed: int) -> list[list[int]]:

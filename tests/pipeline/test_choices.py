@@ -18,7 +18,7 @@ def test_a_chooser_of_content_is_right_in_every_order():
 
 
 def test_a_chooser_of_places_is_right_as_often_as_chance_over_all_orders():
-    found = choose(Scripted(first), _questions(50), orders=4)
+    found = choose(Scripted(first), _questions(50), orders=0)
 
     assert {one.accuracy for one in found} == {0.25}
     assert {one.consistency for one in found} == {0.25}

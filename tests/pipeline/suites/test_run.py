@@ -133,11 +133,11 @@ def test_a_policy_that_follows_the_history_is_right_in_every_order(tmp_path):
 
 
 def test_a_policy_of_one_letter_is_no_better_than_chance_and_inconsistent(tmp_path):
-    rows = [row for row in realpref_rows() if row["kind"] == "choice"]
+    result, _ = _run(tmp_path, lambda body: "A", "realpref", _rows(tmp_path, realpref_rows()))
 
-    found = _values(_run(tmp_path, lambda body: "A", "realpref", _rows(tmp_path, rows))[0])
-
-    assert found["accuracy"] == found["chance"] == found["consistency"] == pytest.approx(1 / 3)
+    for part in ("all", "choice explicit", "true_false implicit"):
+        found = _values(result, part)
+        assert found["accuracy"] == found["consistency"] == pytest.approx(found["chance"])
 
 
 def test_the_policy_never_sees_the_preference_and_the_judge_does(tmp_path):
