@@ -91,14 +91,14 @@ def _preferences(
     figures: list[Figure] = []
     records: list[msgspec.Struct] = []
     notes: list[str] = []
+    judges = _judges(workspace, writer, config, reporter) if open_ones else []  # a missing one is known at once
     if choices:
         found, chosen = choice_figures(LetterChooser(writer, config), choices, config)
         figures += found
         records += chosen
-    if open_ones and not config.judge.by:
+    if open_ones and not judges:
         notes.append(f"{len(open_ones)} open questions have no judge; --set 'judge.by=[\"openai\"]' names one")
     elif open_ones:
-        judges = [_judge(by, workspace, writer, config, reporter) for by in dict.fromkeys(config.judge.by)]
         pairs = {"history": own_answers(writer, open_ones, config, reporter), "given": given_answers(open_ones)}
         for what, rivals in pairs.items():
             if rivals:
@@ -113,6 +113,12 @@ def _check_judges(config: Config) -> None:
     for by in config.judge.by:
         if by not in _JUDGES and not by.startswith(f"{_REWARD_MODEL}:"):
             raise SettingsError(f"judge.by: no judge '{by}'", hint=f"known: {', '.join(_JUDGES)}, {_REWARD_MODEL}:NAME")
+
+
+def _judges(workspace: Workspace, writer: Writer, config: Config, reporter: Reporter) -> list[Chooser]:
+    """The judges that the settings name; one that they name in two ways is there once."""
+    named = (_judge(by, workspace, writer, config, reporter) for by in config.judge.by)
+    return list({judge.name: judge for judge in named}.values())
 
 
 def _judge(by: str, workspace: Workspace, writer: Writer, config: Config, reporter: Reporter) -> Chooser:
