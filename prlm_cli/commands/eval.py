@@ -70,6 +70,7 @@ def evaluate(
     Example: prlm eval --suite lamp-5 dev_questions.json
     """
     delivery = Delivery(per_query, report, force, json)
+    named = None if metrics is None else [name.strip() for name in metrics.split(",")]
     if reward_model is not None:
         others = {
             "--suite": suite,
@@ -84,7 +85,6 @@ def evaluate(
     if suite is not None:
         if retrieval or split or report:
             raise SettingsError("--suite goes without --retrieval, --split and --report", hint="leave them out")
-        named = metrics.split(",") if metrics is not None else None
         measure_suite(layers, workspace, source, suite, policy, named, delivery)
         return
     if policy is not None:
@@ -98,7 +98,6 @@ def evaluate(
         measure_retrieval(config, workspace, source, split or "test", delivery)
         return
     _refuse({"--split": split}, layers, "without --retrieval", hint="generations hold their records")
-    named = None if metrics is None else [name.strip() for name in metrics.split(",")]
     score_generations(config, source, named, delivery)
 
 

@@ -17,6 +17,7 @@ A row, of JSONL, a JSON array or Parquet, has these fields; their names are ours
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ from prlm_cli.core.errors import DataError
 from prlm_cli.core.jsonl import Line, OnFault
 from prlm_cli.formats.benchmark_rows import read_rows
 
+_QUOTED = re.compile(r"enum value '.*'", re.DOTALL)
 _TRUE_FALSE = ["True", "False"]
 
 
@@ -76,7 +78,8 @@ def _row(where: str, fields: Mapping[str, Any]) -> _Row:
     try:
         row = msgspec.convert(given, _Row)
     except msgspec.ValidationError as error:
-        raise DataError(f"{where}: {error}", hint="every row needs user, question and kind") from None
+        why = _QUOTED.sub("value", str(error))  # it may be a user's text in the wrong field
+        raise DataError(f"{where}: {why}", hint="every row needs user, question and kind") from None
     if not row.question.strip():
         raise DataError(f"{where}: no text in field 'question'", hint="every row needs user, question and kind")
     return row

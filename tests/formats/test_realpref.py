@@ -65,7 +65,7 @@ def test_a_row_without_turns_has_no_history(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"kind": "essay"}, "kind"),
+        ({"kind": SECRET}, "kind"),
         ({"user": None}, "user"),
         ({"question": " "}, "question"),
         ({"options": ["one"]}, "options are not"),

@@ -9,9 +9,10 @@ from prlm_cli.core.settings import resolve
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.pipeline.suites.benchmarks import BENCHMARKS
 from prlm_cli.pipeline.suites.run import run_suite
+from prlm_cli.pipeline.train_policy import train_policy
 from prlm_cli.tasks import TASKS
 from tests.engines.chat_server import prompt_of, serving
-from tests.pipeline.small import Notes
+from tests.pipeline.small import Notes, indexed, small
 from tests.pipeline.suites.files import SCORED, personalllm_rows, realpref_rows, write_suite
 
 FEW = ("generation.engine=openai", "server.model=m", "eval.bootstrap=100", "prompt.max_tokens=800")
@@ -213,3 +214,14 @@ def test_an_untrained_local_model_answers_a_suite_and_the_workspace_stays_as_it_
 
     assert (result.policy, result.n) == ("untrained", 2)
     assert not workspace.index.exists()
+
+
+def test_a_trained_policy_answers_a_suite_with_the_prompts_it_was_trained_with(tmp_path, tiny_model):
+    path, _, _ = write_suite("lamp-7", tmp_path)
+    workspace = indexed(tmp_path)
+    few = ["warm_start.kind=none", "policy.eval_queries=0", "policy.steps=1", "prompt.reasoning=off"]
+    train_policy(workspace, small(tiny_model, *few), name="mine")
+
+    result = run_suite(workspace, "lamp-7", path, lambda base: resolve(base=base, assignments=["eval.bootstrap=100"]))
+
+    assert (result.policy, result.n) == ("mine", 2)  # other prompts would have been refused
