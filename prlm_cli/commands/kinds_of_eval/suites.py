@@ -31,14 +31,17 @@ def measure_suite(
         raise DataError("eval --suite has no INPUT", hint="name the benchmark's own file")
     workspace = options.open_workspace(folder)
     result = run_suite(workspace, suite, source, layers.resolve, policy=policy, metrics=metrics, reporter=ui.Terminal())
-    delivery.result(result.as_dict(), result.records, lambda: _print(result))
+    delivery.result(result.as_dict(), result.records, lambda: _print(result, delivery))
 
 
-def _print(result: SuiteResult) -> None:
+def _print(result: SuiteResult, delivery: Delivery) -> None:
+    from prlm_cli.report.table import Table
+
     ui.note(f"{result.suite}: {result.n} questions of {result.users} users; policy {ui.visible(result.policy)}")
     for note in result.notes:
         ui.note(note)
-    ui.print_table(["figure", "of", "value", "95 % interval", "n"], [_row(figure) for figure in result.figures])
+    header = ["figure", "of", "value", "95 % interval", "n"]
+    delivery.table(Table(header, [_row(figure) for figure in result.figures]))
 
 
 def _row(figure: Figure) -> list[str]:
