@@ -13,6 +13,7 @@ from prlm_cli.commands.kinds_of_eval.delivery import Delivery
 from prlm_cli.commands.kinds_of_eval.generations import score_generations
 from prlm_cli.commands.kinds_of_eval.retrieval import measure_retrieval
 from prlm_cli.commands.kinds_of_eval.reward_models import judge_reward_model
+from prlm_cli.commands.kinds_of_eval.suites import measure_suite
 from prlm_cli.core.errors import SettingsError
 
 app = options.new_app()
@@ -35,6 +36,10 @@ def evaluate(
         str | None,
         typer.Option("--reward-model", metavar="[NAME]", help="Judge a reward model; without a name the newest."),
     ] = None,
+    suite: Annotated[
+        str | None, typer.Option("--suite", metavar="NAME", help="INPUT is this benchmark's file.")
+    ] = None,
+    policy: Annotated[str | None, typer.Option("--policy", help="With --suite: who answers; default: newest.")] = None,
     report: options.Report = None,
     submission: Annotated[
         Path | None, typer.Option("--submission", metavar="DIR", help="Write the answers as LaMP's scorer reads them.")
@@ -57,6 +62,9 @@ def evaluate(
     on pairs of users that it was not trained on, beside rules without training. The pairs are the run's own; INPUT,
     before the flag, holds others. It also chooses among completions of each query: diagnostics.samples, 0 for none.
 
+    --suite lets a policy answer a published benchmark from its own file: lamp-1 to lamp-7, longlamp-abstract, -review,
+    -topic and -email, realpref, personalllm. Open answers need a judge: judge.by.
+
     --report writes one page that needs nothing else: metrics, users, and the best, worst and some random answers. It
     numbers the users; --set eval.report_text=false leaves out their text, so that the page can be shared.
 
@@ -68,15 +76,26 @@ def evaluate(
     Example: prlm eval generations.jsonl --preset lamp --submission predictions
     Example: prlm eval --retrieval --split dev --retriever bm25 -k 4
     Example: prlm eval --reward-model --report reward.html
+    Example: prlm eval --suite lamp-5 dev_questions.json
     """
     options.refuse_both(("--json", json), ("--md", markdown))
     options.check_report(report, force=force)
     delivery = Delivery(per_query, report, force, json, markdown)
+    named = None if metrics is None else [name.strip() for name in metrics.split(",")]
     if reward_model is not None:
         others = {"--metrics": metrics, "--retrieval": retrieval, "--split": split, "--submission": submission}
+        others |= {"--suite": suite, "--policy": policy}
         _refuse(others, layers, "with --reward-model", hint="leave one of the two out")
         judge_reward_model(layers, workspace, source, reward_model, delivery)
         return
+    if suite is not None:
+        if retrieval or split or report or submission:
+            others_named = "--retrieval, --split, --report and --submission"
+            raise SettingsError(f"--suite goes without {others_named}", hint="leave them out")
+        measure_suite(layers, workspace, source, suite, policy, named, delivery)
+        return
+    if policy is not None:
+        raise SettingsError("--policy given without --suite", hint="generations name their policy")
     config = layers.resolve()
     if retrieval:
         for flag, value in {"--metrics": metrics, "--submission": submission, "--report": report}.items():
@@ -85,7 +104,6 @@ def evaluate(
         measure_retrieval(config, workspace, source, split or "test", delivery)
         return
     _refuse({"--split": split}, layers, "without --retrieval", hint="generations hold their records")
-    named = None if metrics is None else [name.strip() for name in metrics.split(",")]
     score_generations(config, workspace, source, named, submission, delivery)
 
 

@@ -21,6 +21,7 @@ app = options.new_app()
     batch_size="generation.batch_size",
     max_new_tokens="generation.max_new_tokens",
     temperature="generation.temperature",
+    engine="generation.engine",
     seed="seed",
 )
 def generate(
@@ -44,6 +45,9 @@ def generate(
 
     INPUT holds queries or retrieved records; queries get their records from the index first.
 
+    --engine openai asks any server with OpenAI's chat completions, which server.url and server.model name. It
+    gets the prompts, with the user's records in them.
+
     Example: prlm generate --user u123
     Example: prlm retrieve -k 5 queries.jsonl | prlm generate - | prlm eval -
     """
@@ -55,5 +59,5 @@ def generate(
     reporter = ui.Terminal()
     chosen = choose_policy(where, policy, layers.resolve, reporter, allow_prompt_drift=allow_prompt_drift)
     records = retrieved_from(where, chosen.config, path=source, split=split, user_id=user, text=text)
-    results = run(records, chosen.load(reporter), chosen.config, reporter=reporter)
+    results = run(records, chosen.writer(reporter), chosen.config, reporter=reporter)
     options.deliver(results, output=output, force=force, as_json=json)

@@ -31,12 +31,13 @@ class Parsed(NamedTuple):
     answer: str | None
 
 
-def parse(completion: str, *, cue: str, reasoning_opened: bool) -> Parsed:
+def parse(completion: str, *, cue: str, reasoning_opened: bool, long: bool = False) -> Parsed:
     """The reasoning and the answer of a completion (method reference 3.2).
 
     What follows the last </think> counts; a thought that was opened, by the prompt or in the text, and never closed has
     no answer. Then: the last <answer>, else a dictionary with the cue as key, else a quoted value after the cue, else
-    the first line that is not empty, if it is short enough to be an answer. A placeholder is no answer.
+    the first line that is not empty, if it is short enough to be an answer; all lines, where the answer may be `long`.
+    A placeholder is no answer.
     """
     ends = list(_END_THINK.finditer(completion))
     if ends:
@@ -49,12 +50,12 @@ def parse(completion: str, *, cue: str, reasoning_opened: bool) -> Parsed:
     if _THINK.search(rest):
         return Parsed(_TAG.sub("", completion).strip(), None)
     reasoning = None if thought is None else _TAG.sub("", thought).strip()
-    return Parsed(reasoning, _answer_in(rest, cue))
+    return Parsed(reasoning, _answer_in(rest, cue, long))
 
 
-def is_well_formed(completion: str, *, cue: str, reasoning: bool) -> bool:
+def is_well_formed(completion: str, *, cue: str, reasoning: bool, long: bool = False) -> bool:
     """Whether a readable answer follows exactly one closed, non-empty thought, or none without reasoning."""
-    parsed = parse(completion, cue=cue, reasoning_opened=reasoning)
+    parsed = parse(completion, cue=cue, reasoning_opened=reasoning, long=long)
     if parsed.answer is None:
         return False
     if not reasoning:
@@ -69,13 +70,13 @@ def without_tags(text: str) -> str:
     return _TAG.sub(r"< \1\2>", text)
 
 
-def _answer_in(text: str, cue: str) -> str | None:
+def _answer_in(text: str, cue: str, long: bool) -> str | None:
     if answers := _ANSWER.findall(text):
         text = answers[-1]
     text = text.strip()
     found = _from_dictionary(text, cue)
     if found is None:
-        found = _first_line(text, cue)
+        found = _without_label(text, cue) if long else _first_line(text, cue)
     answer = _strip_quotes(found.strip()) if found else ""
     return answer if answer and answer.lower() not in _PLACEHOLDERS else None
 
@@ -105,11 +106,13 @@ def _literal(text: str) -> Any:
 
 
 def _first_line(text: str, cue: str) -> str | None:
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    label, colon, rest = line.partition(":")
-    if colon and label.strip().lower() == cue.lower():
-        line = rest.strip()
+    line = _without_label(next((line.strip() for line in text.splitlines() if line.strip()), ""), cue)
     return line if line and len(line.split()) <= MAX_ANSWER_WORDS else None
+
+
+def _without_label(text: str, cue: str) -> str:
+    label, colon, rest = text.partition(":")
+    return rest.strip() if colon and label.strip().lower() == cue.lower() else text
 
 
 def _strip_quotes(text: str) -> str:

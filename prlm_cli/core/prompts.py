@@ -28,16 +28,34 @@ from prlm_cli.core.records import ProfileDocument
 from prlm_cli.core.settings import Layout
 
 _NOT_THEIRS = "(by somebody else)"
+_OF_NOTHING_KNOWN = "(an earlier one, of the author's own accord)"
 _MIN_RECORD_TEXT_TOKENS = 8  # below this a record's text says nothing; rather show one record fewer
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked for. `cue` names the answer, in the prompt and before the answer in a completion."""
+    """What is asked for. `cue` names the answer, in the prompt and before the answer in a completion.
+
+    Args:
+        text_label: Names what the answer is made from.
+        cue: Names the answer.
+        instruction: One or two sentences to the policy.
+        writes_texts: Whether the answer is of the kind of a record's text, and not of its title: a tweet, a review.
+        is_long: Whether an answer may have several paragraphs.
+    """
 
     text_label: str
     cue: str
     instruction: str
+    writes_texts: bool = False
+    is_long: bool = False
+
+    def example(self, record: ProfileDocument) -> tuple[str, str]:
+        """What a record shows: what was given, empty where that is not known, and what the author made of it."""
+        title = record.title or UNTITLED
+        if not self.writes_texts:
+            return record.text, title
+        return "" if title == UNTITLED else title, record.text
 
 
 class Message(NamedTuple):
@@ -115,7 +133,7 @@ class PromptBuilder:
             SettingsError: If not even an empty query fits.
         """
         shown = tuple(_clean(record) for record in profile)
-        query = _one_line(text)
+        query = one_line(text)
         ids = self.codec.encode(self._render(query, shown))
         if len(ids) <= self.max_tokens:
             return Packed(ids, tuple(profile), 0, False)
@@ -140,7 +158,7 @@ class PromptBuilder:
 
         An answer is one line, and neither it nor the reasoning can open or close a thought.
         """
-        answer = _one_line(answer)
+        answer = one_line(answer)
         if self.reasoning:
             return f"{self.thought(reasoning)} {answer}"
         return f" {answer}" if self.opens_cue else answer
@@ -154,13 +172,19 @@ class PromptBuilder:
         """Whether the prompt ends with the cue, so that the first line of the completion is the answer."""
         return not self.reasoning and self.layout != "turns"
 
+    @property
+    def ends_at_line_break(self) -> bool:
+        """Whether nothing of a completion counts after its first line, so that it can end there."""
+        return self.opens_cue and (self.layout == "completion" or not self.task.is_long)
+
     def parse(self, completion: str) -> Parsed:
         """The reasoning and the answer of a completion of this builder's prompt."""
-        return completions.parse(completion, cue=self.task.cue, reasoning_opened=self.reasoning)
+        return completions.parse(completion, cue=self.task.cue, reasoning_opened=self.reasoning, long=self.task.is_long)
 
     def is_well_formed(self, completion: str) -> bool:
         """Whether a readable answer follows exactly one closed, non-empty thought, or none without reasoning."""
-        return completions.is_well_formed(completion, cue=self.task.cue, reasoning=self.reasoning)
+        cue, long = self.task.cue, self.task.is_long
+        return completions.is_well_formed(completion, cue=cue, reasoning=self.reasoning, long=long)
 
     @property
     def hash(self) -> str:
@@ -177,31 +201,35 @@ class PromptBuilder:
         if self.layout == "completion":
             messages: tuple[Message, ...] = (Message("user", self._blocks(query, ordered, header=not ordered)),)
         elif self.layout == "turns":
-            examples = [
-                Message(role, content)
-                for record in ordered
-                for role, content in (
-                    ("user", f"{_mark(record)} {record.text}".lstrip()),
-                    ("assistant", record.title or UNTITLED),
-                )
-            ]
+            examples = [turn for record in ordered for turn in self._turns(record)]
             messages = (Message("system", self._instruction()), *examples, Message("user", query))
         else:
             messages = (Message("user", self._blocks(query, ordered, header=True)),)
         return Prompt(messages, self.layout != "completion", self._opening())
 
     def _blocks(self, query: str, records: Sequence[ProfileDocument], *, header: bool) -> str:
-        label, cue = self.task.text_label, self.task.cue
-        blocks = [f"{label}{_mark(record)}: {record.text}\n{cue}: {record.title or UNTITLED}" for record in records]
         end = "\n" if self.layout == "completion" else ""
-        return "\n\n".join([*([self._instruction()] if header else []), *blocks, f"{label}: {query}{end}"])
+        asked = f"{self.task.text_label}: {query}{end}"
+        return "\n\n".join([*([self._instruction()] if header else []), *map(self._block, records), asked])
+
+    def _block(self, record: ProfileDocument) -> str:
+        given, answer = self.task.example(record)
+        if not given and self.task.writes_texts:
+            return f"{self.task.cue}{_mark(record)}: {answer}"
+        return f"{self.task.text_label}{_mark(record)}: {given}\n{self.task.cue}: {answer}"
+
+    def _turns(self, record: ProfileDocument) -> tuple[Message, Message]:
+        given, answer = self.task.example(record)
+        if not given and self.task.writes_texts:
+            given = _OF_NOTHING_KNOWN
+        return Message("user", f"{_mark(record)} {given}".lstrip()), Message("assistant", answer)
 
     def _instruction(self) -> str:
         if not self.reasoning:
             return self.task.instruction
         return (
             f"{self.task.instruction} First reason about the author's way between <think> and </think>,"
-            f" then write one line: {self.task.cue}: and the answer."
+            f" then write {'' if self.task.is_long else 'one line: '}{self.task.cue}: and the answer."
         )
 
     def _opening(self) -> str:
@@ -256,9 +284,10 @@ def _mark(record: ProfileDocument) -> str:
 
 
 def _clean(record: ProfileDocument) -> ProfileDocument:
-    return replace_text(record, _one_line(record.text), _one_line(record.title or UNTITLED))
+    return replace_text(record, one_line(record.text), one_line(record.title or UNTITLED))
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """The text on one line, its tags opened up."""
     # One line, so that no text can forge another block; tags opened up, so that none can close the reasoning.
     return without_tags(" ".join(text.split()))

@@ -98,9 +98,39 @@ class PromptSettings(Section, kw_only=True, frozen=True):
 class GenerationSettings(Section, kw_only=True, frozen=True):
     """Decoding."""
 
+    engine: Annotated[Literal["hf", "openai"], "Who decodes: the model in this process, or a server."] = "hf"
     batch_size: Annotated[Count, "Prompts decoded together."] = 32
     temperature: Annotated[NotNegative, "Sampling temperature; 0 decodes greedily."] = 0.0
-    max_new_tokens: Annotated[Count | None, "Longest completion; default 96 with reasoning, else 24."] = None
+    max_new_tokens: Annotated[
+        Count | None, "Longest completion; default 96 with reasoning, else 24; 488 more for long texts."
+    ] = None
+
+
+class ServerSettings(Section, kw_only=True, frozen=True):
+    """The server of the engine `openai`: any that speaks OpenAI's chat completions."""
+
+    url: Annotated[str, "Where its API begins, such as http://localhost:8000/v1."] = "https://api.openai.com/v1"
+    model: Annotated[str, "What it calls the model."] = ""
+    key_variable: Annotated[str, "Environment variable that holds the key; the key itself is never stored."] = (
+        "OPENAI_API_KEY"
+    )
+    timeout: Annotated[Positive, "Seconds to wait for an answer."] = 120.0
+    retries: Annotated[Natural, "How often to ask again after an error that may pass."] = 5
+    backoff: Annotated[NotNegative, "Seconds before asking again; doubled each time, at most a minute."] = 1.0
+    concurrency: Annotated[Count, "Questions asked at the same time."] = 8
+
+
+class JudgeSettings(Section, kw_only=True, frozen=True):
+    """The judges of open answers, and multiple choice, in `eval --suite`."""
+
+    by: Annotated[list[str], "Judges: policy, openai, reward-model or reward-model:NAME; two give their agreement."] = (
+        field(default_factory=list)
+    )
+    orders: Annotated[Natural, "In how many orders options are shown; 0: each has each letter once."] = 0
+    max_tokens: Annotated[int, Meta(ge=256), "Longest question to a judge; its parts are cut to fit."] = 1536
+    max_new_tokens: Annotated[Count, "Longest verdict or choice; a model that reasons first needs more."] = 16
+    users: Annotated[Count, "Simulated users of PersonalLLM."] = 50
+    interactions: Annotated[Count, "Earlier choices of each simulated user."] = 25
 
 
 class PairsSettings(Section, kw_only=True, frozen=True):
@@ -252,6 +282,8 @@ class Config(Section, kw_only=True, frozen=True):
     retrieval: RetrievalSettings = RetrievalSettings()
     prompt: PromptSettings = PromptSettings()
     generation: GenerationSettings = GenerationSettings()
+    server: ServerSettings = ServerSettings()
+    judge: JudgeSettings = JudgeSettings()
     pairs: PairsSettings = PairsSettings()
     reward: RewardSettings = RewardSettings()
     diagnostics: DiagnosticsSettings = DiagnosticsSettings()

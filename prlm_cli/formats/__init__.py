@@ -30,5 +30,6 @@ FORMATS: Registry[Format] = Registry(
         "parquet": "prlm_cli.formats.parquet:read",
         "datasets": "prlm_cli.formats.datasets:read",
         "lamp": "prlm_cli.formats.lamp:read",
+        "realpref": "prlm_cli.formats.realpref:read",
     },
 )

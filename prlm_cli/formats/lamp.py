@@ -31,8 +31,9 @@ from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.jsonl import Line, OnFault
 from prlm_cli.core.records import Document, with_doc_id
-from prlm_cli.formats import datasets, parquet
+from prlm_cli.formats import datasets
 from prlm_cli.formats.arrays import read_objects
+from prlm_cli.formats.benchmark_rows import read_rows
 from prlm_cli.formats.splits import split_named
 
 _TEXTS = ("text", "abstract", "reviewText", "content", "description")
@@ -126,15 +127,10 @@ class Histories:
 def _questions(path: Path, on_fault: OnFault | None) -> Iterator[tuple[str | None, Line]]:
     """The questions of an input, each with its split."""
     named = split_named(path.name) or split_named(path.resolve().parent.name)
-    suffix = Path(path.name.removesuffix(".gz").removesuffix(".zst")).suffix
     if path.is_dir():
         yield from ((split or named, line) for split, line in datasets.read_splits(path, on_fault))
-    elif suffix == ".parquet":
-        yield from ((named, line) for line in parquet.read(path, on_fault))
-    elif suffix in (".jsonl", ".ndjson"):
-        yield from ((named, line) for line in jsonl.read_lines(path, on_fault))
     else:
-        yield from ((named, line) for line in read_objects(path, on_fault, noun="question"))
+        yield from ((named, line) for line in read_rows(path, on_fault, noun="question"))
 
 
 def _query(where: str, question: Mapping[str, Any], task: str, split: str | None) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from prlm_cli.core.records import Generation, Retrieved, Usage, widen
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config
 from prlm_cli.pipeline.completion_cache import CompletionCache
-from prlm_cli.pipeline.policies import Policy
+from prlm_cli.pipeline.policies import Writer
 
 _BATCHES_A_WINDOW = 4
 
 
 def generate(
     queries: Iterable[Retrieved],
-    policy: Policy,
+    policy: Writer,
     config: Config,
     *,
     temperature: float | None = None,

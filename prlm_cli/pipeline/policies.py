@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import structs
 
 from prlm_cli.core.errors import SettingsError
-from prlm_cli.core.prompts import PromptBuilder
+from prlm_cli.core.prompts import Codec, PromptBuilder
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import EMBEDDED_MODEL, Config, Layout, PromptSettings, resolve
 from prlm_cli.core.workspace import Run, Workspace
@@ -24,7 +24,31 @@ if TYPE_CHECKING:
 UNTRAINED = "untrained"
 _REASONING_TOKENS = 96
 _ANSWER_TOKENS = 24
+_LONG_ANSWER_TOKENS = 512  # LongLaMP's answers have 93 to 305 words in the mean
 _MEASURED_LAYOUTS: dict[str, Layout] = {EMBEDDED_MODEL: "completion"}
+
+
+class Writer(Protocol):
+    """Who writes completions: a policy in this process, or a model on a server."""
+
+    @property
+    def name(self) -> str:
+        """What generations call it."""
+        ...
+
+    @property
+    def builder(self) -> PromptBuilder:
+        """Builds its prompts and reads its completions."""
+        ...
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Longest completion where no setting says so."""
+        ...
+
+    def engine(self, config: Config, *, temperature: float | None = None) -> Engine:
+        """The engine that decodes as the generation settings say."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,12 +68,12 @@ class Policy:
         ends = self.model.generation_config.eos_token_id
         ends = [ends] if isinstance(ends, int) else list(ends or [])
         own = [self.tokenizer.eos_token_id, *(end for end in ends if end != self.tokenizer.eos_token_id)]
-        return [*own, *self.codec.line_ends] if self.builder.opens_cue else own
+        return [*own, *self.codec.line_ends] if self.builder.ends_at_line_break else own
 
     @property
     def max_new_tokens(self) -> int:
         """Longest completion where no setting says so."""
-        return _REASONING_TOKENS if self.builder.reasoning else _ANSWER_TOKENS
+        return longest_completion(self.builder)
 
     def begin(self, completion: str) -> list[int]:
         """The ids of the beginning of a completion, which the policy is to go on from."""
@@ -83,6 +107,39 @@ class Policy:
         )
 
 
+class ServedModel:
+    """A model on a server that speaks OpenAI's chat completions; a `Writer`.
+
+    Raises:
+        SettingsError: If the settings do not say where it is and what it is called.
+        MissingError: If connections are refused by --offline.
+    """
+
+    def __init__(self, config: Config) -> None:
+        from prlm_cli.engines.openai import check
+        from prlm_cli.engines.pieces import PieceCodec
+
+        check(config.server)
+        self.name = f"openai:{config.server.model}"
+        self.builder = builder_for(config.prompt, PieceCodec())
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Longest completion where no setting says so."""
+        return longest_completion(self.builder)
+
+    def engine(self, config: Config, *, temperature: float | None = None) -> Engine:
+        """The engine that asks the server as the generation settings say."""
+        from prlm_cli.engines.openai import OpenAiEngine
+
+        return OpenAiEngine(
+            config.server,
+            max_new_tokens=config.generation.max_new_tokens or self.max_new_tokens,
+            temperature=config.generation.temperature if temperature is None else temperature,
+            seed=config.seed,
+        )
+
+
 @dataclass(frozen=True)
 class ChosenPolicy:
     """What `generate` uses: a run, an adapter's folder, or neither; and the configuration that follows from it."""
@@ -91,6 +148,20 @@ class ChosenPolicy:
     run: Run | None = None
     adapter: Path | None = None
     allow_prompt_drift: bool = False
+
+    def writer(self, reporter: Reporter) -> Writer:
+        """What `generation.engine` says, ready to use: the policy, or a model on a server.
+
+        Raises:
+            SettingsError: If the policy's prompts would look different from those it was trained with, or a trained
+                policy is to be asked of a server.
+        """
+        if self.config.generation.engine == "hf":
+            return self.load(reporter)
+        if self.run or self.adapter:
+            hint = "--policy none asks the server's own model"
+            raise SettingsError("a server does not have the weights of a policy trained here", hint=hint)
+        return ServedModel(self.config)
 
     def load(self, reporter: Reporter) -> Policy:
         """The policy, ready to use.
@@ -129,6 +200,8 @@ def choose_policy(
     """
     if name and name != "none" and (Path(name) / "adapter_config.json").is_file():
         return ChosenPolicy(_resolved(resolve_over(None)), adapter=Path(name))
+    if name is None and resolve_over(None).generation.engine == "openai":
+        name = "none"
     if name is None:
         run = workspace.latest("policy")
         if run is None:
@@ -142,10 +215,10 @@ def choose_policy(
 
 
 def _resolved(config: Config) -> Config:
-    """Without a run, `auto` is the model's measured layout and a direct answer."""
-    layout = (
-        measured_layout(config.model.name) or "completion" if config.prompt.layout == "auto" else config.prompt.layout
-    )
+    """Without a run, `auto` is the model's measured layout, a server's is a document, and a direct answer."""
+    measured: Layout = measured_layout(config.model.name) or "completion"
+    auto = "document" if config.generation.engine == "openai" else measured
+    layout = auto if config.prompt.layout == "auto" else config.prompt.layout
     reasoning = "off" if config.prompt.reasoning == "auto" else config.prompt.reasoning
     return with_prompt(config, layout=layout, reasoning=reasoning)
 
@@ -184,7 +257,7 @@ def load_policy(
     return Policy(name, model, tokenizer, builder_for(config.prompt, codec), codec, folders)
 
 
-def builder_for(prompt: PromptSettings, codec: TokenizerCodec) -> PromptBuilder:
+def builder_for(prompt: PromptSettings, codec: Codec) -> PromptBuilder:
     """The builder of the prompts that the settings describe.
 
     Raises:
@@ -193,6 +266,12 @@ def builder_for(prompt: PromptSettings, codec: TokenizerCodec) -> PromptBuilder:
     if prompt.layout == "auto" or prompt.reasoning == "auto":
         raise SettingsError("prompt.layout and prompt.reasoning must be resolved first", hint="name them")
     return PromptBuilder(TASKS[prompt.task], prompt.layout, prompt.reasoning == "on", prompt.max_tokens, codec)
+
+
+def longest_completion(builder: PromptBuilder) -> int:
+    """How many tokens a completion of these prompts may have, where no setting says so."""
+    answer = _LONG_ANSWER_TOKENS if builder.task.is_long else _ANSWER_TOKENS
+    return answer + (_REASONING_TOKENS - _ANSWER_TOKENS if builder.reasoning else 0)
 
 
 def measured_layout(model: str) -> Layout | None:

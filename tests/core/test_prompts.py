@@ -289,3 +289,60 @@ def test_a_well_formed_completion_has_one_thought_that_is_not_empty_and_an_answe
 ):
     assert _builder(layout, True).is_well_formed(completion) == with_reasoning
     assert _builder(layout, False).is_well_formed(completion) == without
+
+
+_TWEETS = Task(text_label="Message", cue="Tweet", instruction="Tweet it.", writes_texts=True)
+_POSTS = Task(text_label="Summary", cue="Post", instruction="Post it.", writes_texts=True, is_long=True)
+
+
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        ("completion", "Post: second text\n\nSummary: First\nPost: first text\n\nSummary: new text\nPost:"),
+        (
+            "turns",
+            "«system\nPost it.»\n«user\n(an earlier one, of the author's own accord)»\n«assistant\nsecond text»\n"
+            "«user\nFirst»\n«assistant\nfirst text»\n«user\nnew text»\n«assistant\n",
+        ),
+        (
+            "document",
+            "«user\nPost it.\n\nPost: second text\n\nSummary: First\nPost: first text\n\nSummary: new text»\n"
+            "«assistant\nPost:",
+        ),
+    ],
+)
+def test_a_task_that_writes_texts_shows_a_record_the_other_way_round(layout, expected):
+    assert shown(_builder(layout, task=_POSTS).build("new text", _PROFILE).ids) == expected
+
+
+def test_a_record_that_is_an_answer_is_cut_to_fit_and_leaves_the_query_whole():
+    records = [ProfileDocument(doc_id="d", text="word " * 500, title=None)]
+
+    packed = _builder(max_tokens=200, task=_TWEETS).build("new text", records)
+
+    assert len(packed.ids) <= 200 and packed.records_cut == 1 and len(packed.records) == 1
+    assert shown(packed.ids).startswith("Tweet: word word") and shown(packed.ids).endswith("Message: new text\nTweet:")
+
+
+@pytest.mark.parametrize(
+    ("layout", "task", "ends"),
+    [
+        ("completion", _TASK, True),
+        ("document", _TASK, True),
+        ("turns", _TASK, False),
+        ("completion", _POSTS, True),
+        ("document", _POSTS, False),
+    ],
+)
+def test_a_long_answer_ends_at_a_line_break_only_where_records_are_lines(layout, task, ends):
+    assert _builder(layout, task=task).ends_at_line_break is ends
+
+
+def test_a_long_answer_keeps_its_paragraphs_and_may_be_long():
+    builder = _builder("document", task=_POSTS)
+    text = "First paragraph.\n\n" + "word " * 200 + "end"
+
+    assert builder.parse(f" {text}\n").answer == text
+    assert builder.parse(f"Post: {text}").answer == text
+    assert builder.is_well_formed(text) and not _builder("document").is_well_formed("word " * 200)
+    assert _builder("document", True, task=_POSTS).parse(f"why</think>\nPost: {text}").answer == text

@@ -18,6 +18,9 @@ DOCUMENT = {"user_id": "u", "doc_id": "007", "text": "a text", "title": "a title
 QUERY = {"query_id": "q", "user_id": "u", "text": "asked", "target": "answered", "split": "dev"}
 
 
+_OF_RECORDS = [name for name in FORMATS if name != "realpref"]  # whose rows cannot hold just any record
+
+
 @pytest.fixture
 def inputs(tmp_path):
     """The same document and query in each format."""
@@ -40,7 +43,7 @@ def inputs(tmp_path):
     }
 
 
-@pytest.mark.parametrize("name", [*FORMATS])
+@pytest.mark.parametrize("name", _OF_RECORDS)
 def test_the_same_records_come_out_of_every_format(inputs, name):
     document, query = FORMATS[name](inputs[name])
 
@@ -52,7 +55,7 @@ def test_the_same_records_come_out_of_every_format(inputs, name):
     assert asked == Query(**QUERY, **lamp)
 
 
-@pytest.mark.parametrize("name", [*FORMATS])
+@pytest.mark.parametrize("name", _OF_RECORDS)
 def test_every_format_reads_line_by_line_and_has_one_signature(inputs, name):
     parameters = [*inspect.signature(FORMATS[name]).parameters]
     lines = FORMATS[name](inputs[name])
