@@ -186,7 +186,13 @@ class WarmStartSettings(Section, kw_only=True, frozen=True):
     ] = "auto"
     steps: Annotated[Count, "Optimiser steps."] = 40
     batch_size: Annotated[Count, "Examples a step."] = 4
+    micro_batch: Annotated[Count | None, "Examples a forward pass; default: all of a step."] = None
     learning_rate: Annotated[Positive, "Peak learning rate."] = 5e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.micro_batch and self.batch_size % self.micro_batch:
+            raise WrongSetting("micro_batch", f"a divisor of the {self.batch_size} examples of a step")
 
 
 class PolicySettings(Section, kw_only=True, frozen=True):
@@ -206,7 +212,10 @@ class PolicySettings(Section, kw_only=True, frozen=True):
     epsilon: Annotated[Positive, "Lower clip of the ratio."] = 0.2
     epsilon_high: Annotated[Positive, "Upper clip of the ratio."] = 0.28
     max_grad_norm: Annotated[Positive, "Gradient clipping."] = 0.2
-    micro_batch: Annotated[Count | None, "Completions a forward pass; default: a whole group."] = None
+    micro_batch: Annotated[Count | None, "Completions a forward pass; default: all of a step."] = None
+    gradient_checkpointing: Annotated[
+        Literal["auto", "on", "off"], "Compute activations again instead of keeping them; auto: on a GPU."
+    ] = "auto"
     save_steps: Annotated[Count, "Steps between checkpoints."] = 8
     eval_steps: Annotated[Count, "Steps between held-out evaluations."] = 8
     eval_queries: Annotated[Natural, "Dev queries that choose the best adapter; 0 keeps the last."] = 12

@@ -49,7 +49,7 @@ class Policy:
     @property
     def max_new_tokens(self) -> int:
         """Longest completion where no setting says so."""
-        return _REASONING_TOKENS if self.builder.reasoning else _ANSWER_TOKENS
+        return longest_completion(self.builder.reasoning)
 
     def fingerprint(self) -> str:
         """Identifies what it answers by, prompts aside: weights, tokenizer, and their precision on this device."""
@@ -190,6 +190,11 @@ def builder_for(prompt: PromptSettings, codec: TokenizerCodec) -> PromptBuilder:
 def measured_layout(model: str) -> Layout | None:
     """The best layout of a model that was measured when this was written."""
     return _MEASURED_LAYOUTS.get(model)
+
+
+def longest_completion(reasons: bool) -> int:
+    """Tokens of the longest completion where no setting says so."""
+    return _REASONING_TOKENS if reasons else _ANSWER_TOKENS
 
 
 def with_prompt(config: Config, **fields: Any) -> Config:
