@@ -29,11 +29,9 @@ _FP32 = 4
 _OPTIMISER = 8  # bytes a parameter: AdamW's two fp32 moments
 # NF4: half a byte, an 8-bit scale for 64 weights, a 32-bit scale for 256 of those (Dettmers et al., arXiv 2305.14314, 3).
 _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
-# Of logits at one time in fp32, besides the kept log-probabilities: the scaled logits, and for the entropy the
-# probabilities and their product with the logarithm.
+# As large as the kept fp32 log-probabilities, at one time: in GRPO the scaled logits, and for the entropy the
+# probabilities and their product with the logarithm; in supervised training the logits and two gradients of them.
 _LOGIT_COPIES = 3
-# In supervised training, all positions: in the model's precision and fp32, and one more of them in the backward pass.
-_SUPERVISED_COPIES = 2
 # In decoding: the last logits, scaled, as probabilities, and the cumulated ones that a token is drawn from.
 _DECODING_COPIES = 4
 # A layer's gradients while it is passed back, as a share of what it keeps.
@@ -79,6 +77,8 @@ def memory_of(shape: Shape, config: Config, device: DeviceKind) -> Memory:
     size = bytes_of_number(device)
     lasting = _lasting(shape, config, size)
     phases = {"rollout": _rollout(shape, config, size), "update": _update(shape, config, device)}
+    if config.policy.eval_queries:
+        phases["held-out answers"] = _held_out(shape, config, size)
     if config.warm_start.kind != "none" and not config.policy.start_from:
         phases["warm start"] = _warm_start(shape, config, device)
     tensors = Memory(lasting, phases, 0.0).peak
@@ -164,7 +164,7 @@ def _warm_start(shape: Shape, config: Config, device: DeviceKind) -> dict[str, f
     length = config.prompt.max_tokens + completion_tokens(config)
     logits = _FP32 * rows * length * shape.vocabulary
     kept, at_work = activations(shape, config, device, [length] * rows)
-    return _phase(kept, at_work, logits, _SUPERVISED_COPIES * logits, dequantised(shape, config, device))
+    return _phase(kept, at_work, logits, _LOGIT_COPIES * logits, dequantised(shape, config, device))
 
 
 def _phase(kept: float, at_work: float, logits: float, copies: float, work: float) -> dict[str, float]:
@@ -173,19 +173,26 @@ def _phase(kept: float, at_work: float, logits: float, copies: float, work: floa
 
 
 def _rollout(shape: Shape, config: Config, size: int) -> dict[str, float]:
-    """Decoding the completions of a step, or the held-out queries where these are more rows."""
-    policy, length = config.policy, config.prompt.max_tokens + completion_tokens(config)
-    judged = min(policy.eval_queries, config.generation.batch_size)
-    rows = max(policy.prompts_per_step * policy.num_generations, judged)
-    one_layer = shape.cached * size * rows * length
-    # A layer's cache grows into a new one, and is repeated to all heads to attend to.
-    decoding = one_layer + 2 * shape.attention * size * rows * length
-    prompts = max(policy.prompts_per_step, judged) * config.prompt.max_tokens
-    prefill = prompts * size * (3 * shape.intermediate + 2 * shape.hidden)
+    """Decoding the completions of a step; their prompts are computed before, when there is little else."""
+    rows = config.policy.prompts_per_step * config.policy.num_generations
+    return _decoding(shape, rows, config, size)
+
+
+def _held_out(shape: Shape, config: Config, size: int) -> dict[str, float]:
+    """Decoding the dev queries that choose the best adapter, each row's prompt computed on its own."""
+    rows = min(config.policy.eval_queries, config.generation.batch_size)
+    parts = _decoding(shape, rows, config, size)
+    # The feed-forward part of one layer, and the states around it.
+    prompts = rows * config.prompt.max_tokens * size * (3 * shape.intermediate + 2 * shape.hidden)
+    return {**parts, "working memory": max(parts["working memory"], prompts)}
+
+
+def _decoding(shape: Shape, rows: int, config: Config, size: int) -> dict[str, float]:
+    one_layer = shape.cached * size * rows * (config.prompt.max_tokens + completion_tokens(config))
     return {
         "cache": shape.layers * one_layer,
         "logits": _DECODING_COPIES * _FP32 * rows * shape.vocabulary,
-        "working memory": max(decoding, prefill),
+        "working memory": one_layer / 2,  # the keys, or the values, of a layer grow into new ones
     }
 
 

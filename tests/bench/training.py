@@ -16,7 +16,7 @@ import torch
 from tests.bench.figures import Figures
 from tests.bench.training_parts import plan
 
-AIMS = {"plan_error": "≤ 0.15", "plan_activations_error": "≤ 0.15", "plan_peak_error": "≤ 0.15"}
+AIMS = dict.fromkeys(plan.ERRORS, "≤ 0.15")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
