@@ -11,12 +11,14 @@ position's state depends on the keys it sees and their positions alone, so the v
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 _PROMPT = -1
+_FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
 class Tree(NamedTuple):
@@ -47,10 +49,10 @@ def why_not_packed(model: Any) -> str:
     config = model.config.get_text_config()
     if getattr(config, "_attn_implementation", "") not in ("sdpa", "eager"):
         return "its attention takes no arbitrary mask"
-    if set(getattr(config, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
-        return "not all of its layers attend to the whole context"
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        return "its attention slides"
+    if not _layer_types(config) <= {_FULL, _SLIDING}:
+        return "not all of its layers attend to the context, whole or in a window"
+    if "position_ids" not in inspect.signature(backbone(model).forward).parameters:
+        return "it counts positions by itself"
     return ""
 
 
@@ -90,7 +92,7 @@ def hidden_states(model: Any, rows: Rows) -> torch.Tensor:
     """
     states: torch.Tensor = backbone(model)(
         input_ids=rows.input_ids,
-        attention_mask=_mask(model, rows.segments),
+        attention_mask=_masks(model, rows),
         position_ids=rows.position_ids,
         use_cache=False,
     ).last_hidden_state
@@ -120,12 +122,33 @@ def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
-def _mask(model: Any, segments: torch.Tensor) -> torch.Tensor:
+def _layer_types(config: Any) -> set[str]:
+    """The kinds of layers; a configuration that names none has one, which slides where there is a window."""
+    if named := getattr(config, "layer_types", None):
+        return set(named)
+    slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    return {_SLIDING if slides else _FULL}
+
+
+def _masks(model: Any, rows: Rows) -> torch.Tensor | dict[str, torch.Tensor]:
+    """The mask of the layers; where they are of several kinds, one a kind, as such models take them."""
+    config = model.config.get_text_config()
+    kinds = {
+        kind: _mask(model, rows, config.sliding_window if kind == _SLIDING else None) for kind in _layer_types(config)
+    }
+    return kinds if len(kinds) > 1 else next(iter(kinds.values()))
+
+
+def _mask(model: Any, rows: Rows, window: int | None) -> torch.Tensor:
     """(B, 1, L, L): who may see whom; added to the scores for eager attention, boolean for sdpa."""
-    length = segments.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
-    seen, by = segments[:, None, :], segments[:, :, None]
-    allowed = (causal & ((seen == _PROMPT) | (seen == by)))[:, None]  # (B, 1, L, L)
+    length = rows.segments.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=rows.segments.device).tril()
+    seen, by = rows.segments[:, None, :], rows.segments[:, :, None]
+    allowed = causal & ((seen == _PROMPT) | (seen == by))
+    if window is not None:
+        # By positions, not by places in the row: between a continuation and its prompt stand the others.
+        allowed &= rows.position_ids[:, :, None] - rows.position_ids[:, None, :] < window
+    allowed = allowed[:, None]  # (B, 1, L, L)
     if model.config.get_text_config()._attn_implementation == "sdpa":
         return allowed
     # Eager attention adds a boolean mask to its scores, which is wrong without an error.

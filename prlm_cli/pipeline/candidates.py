@@ -27,6 +27,7 @@ from prlm_cli.core.settings import Config
 from prlm_cli.core.store import Store
 from prlm_cli.pipeline.completion_cache import CompletionCache
 from prlm_cli.pipeline.generate import generate
+from prlm_cli.pipeline.held_out import heldout_users
 from prlm_cli.pipeline.neighbours import Neighbours
 from prlm_cli.pipeline.policies import Policy
 from prlm_cli.pipeline.retrieve import swapped_profile
@@ -117,29 +118,37 @@ def spread(queries: Sequence[Retrieved], count: int, seed: int) -> list[Retrieve
 
 
 class _StandIns:
-    """Other users with records for a query."""
+    """Other users with records for a query, of the same side of the reward model's split.
+
+    So no pair that is trained on shows a held-out user's records. A side of one user has nobody: there, anybody may.
+    """
 
     def __init__(self, store: Store, queries: Sequence[Retrieved], kinds: Collection[str], config: Config) -> None:
         self._store = store
         self._config = config
-        self._users = sorted({query.user_id for query in queries})
-        if len(self._users) < 2:
+        users = {query.user_id for query in queries}
+        if len(users) < 2:
             raise DataError("swapped pairs need two users", hint="index more users, or --set pairs.swapped=false")
+        held_out = heldout_users(users, config.reward.heldout_share)
+        sides = [side if len(side) > 1 else users for side in (held_out, users - held_out)]
+        self._side_of = {user: sides[user not in held_out] for user in users}
         self._neighbours = Neighbours(queries, store.tokenizer) if _OF_THE_NEAR & set(kinds) else None
 
     def at_random(self, query: Retrieved) -> Retrieved | None:
         """The query with the records of a user drawn at random; None if nobody has any."""
-        return self._swapped(query, self._users)
+        return self._swapped(query, self._side_of[query.user_id])
 
     def near(self, query: Retrieved) -> tuple[Retrieved, Retrieved] | None:
         """The query with the records of the nearest user who has any, and the query that makes that user near."""
         if self._neighbours:
-            for neighbour in islice(self._neighbours.of(query), _TRIED):
+            side = self._side_of[query.user_id]
+            neighbours = (near for near in self._neighbours.of(query) if near.user_id in side)
+            for neighbour in islice(neighbours, _TRIED):
                 if swapped := self._swapped(query, [neighbour.user_id]):
                     return swapped, neighbour
         return None
 
-    def _swapped(self, query: Retrieved, user_ids: Sequence[str]) -> Retrieved | None:
+    def _swapped(self, query: Retrieved, user_ids: Collection[str]) -> Retrieved | None:
         with contextlib.suppress(DataError):  # nobody among them has a record that is old enough
             return swapped_profile(self._store, query, user_ids, self._config.retrieval, seed=self._config.seed)
         return None

@@ -159,10 +159,10 @@ def _update(shape: Shape, config: Config, device: DeviceKind) -> dict[str, float
 
 
 def _warm_start(shape: Shape, config: Config, device: DeviceKind) -> dict[str, float]:
-    """One forward and backward pass of supervised training, which has logits at all positions."""
+    """One forward and backward pass of supervised training, a row an example."""
     rows = config.warm_start.micro_batch or config.warm_start.batch_size
     length = config.prompt.max_tokens + completion_tokens(config)
-    logits = _FP32 * rows * length * shape.vocabulary
+    logits = _FP32 * rows * (1 + completion_tokens(config)) * shape.vocabulary
     kept, at_work = activations(shape, config, device, [length] * rows)
     return _phase(kept, at_work, logits, _LOGIT_COPIES * logits, dequantised(shape, config, device))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 
 from msgspec import structs
 
@@ -58,7 +58,7 @@ def retrieve(
 
 
 def swapped_profile(
-    store: Store, query: Query, user_ids: Sequence[str], settings: RetrievalSettings, *, seed: int = 0
+    store: Store, query: Query, user_ids: Collection[str], settings: RetrievalSettings, *, seed: int = 0
 ) -> Retrieved:
     """The query with another user's records: the one function that reads across users, for controls that ask for it.
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from prlm_cli.core.reporting import Stage
 from prlm_cli.core.settings import WarmStartSettings
@@ -53,14 +55,6 @@ def train_supervised(
         stage: Progress.
         log: Takes each step's figures.
     """
-    rows = [
-        {
-            "input_ids": example.prompt_ids + example.completion_ids,
-            "attention_mask": [1] * (len(example.prompt_ids) + len(example.completion_ids)),
-            "labels": [_IGNORED] * len(example.prompt_ids) + example.completion_ids,
-        }
-        for example in examples
-    ]
     micro_batch = settings.micro_batch or settings.batch_size
     stop = StopOnSignal()
     callbacks: list[TrainerCallback] = [SealCheckpoints(), stop, ReportProgress(stage, log, {"loss": "loss"})]
@@ -84,13 +78,44 @@ def train_supervised(
         trainer = Trainer(
             model=model,
             args=arguments,
-            train_dataset=rows,
-            data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=_IGNORED),
+            train_dataset=[_row(example) for example in examples],
+            data_collator=partial(collate, pad_id=tokenizer.pad_token_id),
             callbacks=callbacks,
         )
         remove_printer(trainer)
         resume = newest_complete(checkpoints)
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+
+
+def collate(rows: Sequence[dict[str, Any]], *, pad_id: int) -> dict[str, Any]:
+    """A batch, padded on the left: the completions end together, so the head reads only the last positions.
+
+    With a prompt of hundreds of tokens, the logits of the prompt would be most of the memory, and count for nothing.
+
+    Returns:
+        `input_ids`, `attention_mask` and `position_ids` (B, T); `labels` (B, K), of the last K positions, as many as
+        `logits_to_keep` says: those of the longest completion, and the one before, which predicts its first token.
+    """
+    length = max(len(row["input_ids"]) for row in rows)  # T
+    kept = min(length, 1 + max(len(row["labels"]) for row in rows))  # K
+    input_ids, attention_mask, labels = [], [], []
+    for row in rows:
+        padding = length - len(row["input_ids"])
+        input_ids.append([pad_id] * padding + row["input_ids"])
+        attention_mask.append([0] * padding + [1] * len(row["input_ids"]))
+        labels.append([_IGNORED] * (kept - len(row["labels"])) + row["labels"])
+    mask = torch.tensor(attention_mask)
+    return {
+        "input_ids": torch.tensor(input_ids),
+        "attention_mask": mask,
+        "position_ids": (mask.cumsum(-1) - 1).clamp(min=0),
+        "labels": torch.tensor(labels),
+        "logits_to_keep": kept,
+    }
+
+
+def _row(example: Example) -> dict[str, list[int]]:
+    return {"input_ids": [*example.prompt_ids, *example.completion_ids], "labels": list(example.completion_ids)}
 
 
 def remove_printer(trainer: Any) -> None:

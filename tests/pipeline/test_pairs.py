@@ -12,6 +12,7 @@ from prlm_cli.models import loading
 from prlm_cli.pipeline import candidates as module
 from prlm_cli.pipeline.candidates import candidates
 from prlm_cli.pipeline.given_pairs import read_pairs
+from prlm_cli.pipeline.held_out import heldout_users
 from prlm_cli.pipeline.neighbours import Neighbours
 from prlm_cli.pipeline.pairs import build_pairs, kinds_in_use, pairs
 from prlm_cli.pipeline.train_reward import train_reward
@@ -109,12 +110,30 @@ def test_a_near_user_without_a_record_that_is_old_enough_is_passed_over(tmp_path
     query = {"query_id": "twin", "user_id": "dan", "target": "Late", "date": "2031", "split": "train"}
     text = next(record["text"] for record in tiny_corpus() if record.get("query_id") == "ada-q9")
     with indexed(tmp_path, [*tiny_corpus(), record, {**query, "text": text}]).open_store() as store:
-        found = _pairs(store, "pairs.kinds=['target>neighbour']")
+        found = _pairs(store, "pairs.kinds=['target>neighbour']", "reward.heldout_share=0.05")  # ben
 
     (pair,) = [pair for pair in found if pair.query_id == "ada-q9"]
     assert (pair.swapped_user_id == "dan") is is_old_enough
     assert (pair.rejected == "Late") is is_old_enough
     assert ("Early" in [shown.title for shown in pair.swapped_profile]) is is_old_enough
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6])
+def test_another_user_stands_in_on_the_same_side_of_the_reward_models_split(tmp_path, answers, share):
+    twins = {"ada": "dan", "ben": "eli", "cem": "fay"}
+    records = [
+        {**record, "user_id": user, **{key: f"{user}-{record[key]}" for key in ("doc_id", "query_id") if key in record}}
+        for record in tiny_corpus()
+        for user in (record["user_id"], twins[record["user_id"]])
+    ]
+    with indexed(tmp_path, records).open_store() as store:
+        found = _pairs(store, _ALL, f"reward.heldout_share={share}")
+    held_out = heldout_users([*twins, *twins.values()], share)
+
+    assert 2 <= len(held_out) <= 4
+    assert {pair.swapped_user_id in held_out for pair in found if pair.swapped_user_id} == {True, False}
+    for pair in found:
+        assert pair.swapped_user_id is None or (pair.swapped_user_id in held_out) == (pair.user_id in held_out)
 
 
 def test_where_nobody_stands_in_there_is_no_such_pair_and_that_is_counted(tmp_path, answers):

@@ -43,6 +43,17 @@ def test_only_the_tokens_of_the_completion_count_in_the_loss(tiny_model, tmp_pat
     assert figures[0]["loss"] == pytest.approx(float(expected.mean()), abs=1e-3)
 
 
+def test_the_head_reads_the_completions_only(tiny_model, tmp_path):
+    model, tokenizer = trainable(tiny_model)
+    examples = [Example([65] * 30, [97, 98, 256]), Example([70] * 20, [99, 256])]
+    read = []
+    model.get_output_embeddings().register_forward_hook(lambda module, inputs, output: read.append(output.shape[1]))
+
+    train(model, tokenizer, examples, tmp_path, steps=1, batch_size=2)
+
+    assert read == [4]  # the longest completion, and the position before it
+
+
 def test_a_constant_answer_is_learned(tiny_model, tmp_path):
     model, tokenizer = trainable(tiny_model)
     examples = [Example([65 + n] * 3, [97]) for n in range(4)]

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from prlm_cli.core.records import Retrieved
 from prlm_cli.core.settings import ModelSettings
@@ -26,10 +35,20 @@ _SIZES = {
     "eos_token_id": 0,
     "pad_token_id": 0,
 }
-_KINDS: dict[str, tuple[Any, Any, str]] = {
-    "llama": (LlamaForCausalLM, LlamaConfig, "sdpa"),
-    "llama, eager": (LlamaForCausalLM, LlamaConfig, "eager"),
-    "qwen2": (Qwen2ForCausalLM, Qwen2Config, "sdpa"),
+_GEMMA = {"layer_types": ["sliding_attention", "full_attention"], "head_dim": 8}
+_WINDOW = 6  # shorter than some prompts and longer than others
+_KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "llama": (LlamaForCausalLM, LlamaConfig, {}),
+    "llama, eager": (LlamaForCausalLM, LlamaConfig, {"attn_implementation": "eager"}),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config, {}),
+    "mistral, all layers slide": (MistralForCausalLM, MistralConfig, {"sliding_window": _WINDOW}),
+    "gemma3, one layer slides": (Gemma3ForCausalLM, Gemma3TextConfig, {**_GEMMA, "sliding_window": _WINDOW}),
+    "gemma3, one layer slides, eager": (
+        Gemma3ForCausalLM,
+        Gemma3TextConfig,
+        {**_GEMMA, "sliding_window": _WINDOW, "attn_implementation": "eager"},
+    ),
+    "gemma3, longer window": (Gemma3ForCausalLM, Gemma3TextConfig, {**_GEMMA, "sliding_window": 64}),
 }
 KINDS = list(_KINDS)
 
@@ -37,9 +56,11 @@ KINDS = list(_KINDS)
 @cache
 def adapted(kind: str) -> Any:
     """A random model with a random adapter, whose gradients are therefore not zero."""
-    cls, config, attention = _KINDS[kind]
+    cls, config, fields = _KINDS[kind]
     torch.manual_seed(0)
-    model = add_adapter(cls(config(**_SIZES, attn_implementation=attention)), ModelSettings(lora_r=4), seed=0)
+    model = add_adapter(
+        cls(config(**{**_SIZES, "attn_implementation": "sdpa", **fields})), ModelSettings(lora_r=4), seed=0
+    )
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
