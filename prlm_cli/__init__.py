@@ -24,6 +24,7 @@ _PUBLIC = {
     "retrieval_quality": "prlm_cli.pipeline.retrieval_quality",
     "compare": "prlm_cli.pipeline.compare",
     "score": "prlm_cli.pipeline.score",
+    "plan": "prlm_cli.pipeline.plan",
     "show": "prlm_cli.pipeline.show",
     "forget": "prlm_cli.pipeline.forget",
 }

@@ -32,6 +32,7 @@ COMMANDS = {
     "eval": "Score generations: the mean of each metric, with its 95 % interval over users.",
     "compare": "Test two generation files against each other, paired by query.",
     "score": "Give each generation the reward model's score.",
+    "plan": "Plan a policy training: memory, time, and what fits which card.",
     "show": "Show what the index holds: counts, users, one user's history.",
     "forget": "Remove every trace of a user, or of one document.",
     "runs": "List, show and remove the runs of a workspace.",

@@ -1,7 +1,7 @@
 """How much memory a policy training takes, by part: arithmetic over the model's shape, nothing is loaded.
 
-The step it describes is ours (`training.grpo`): whole groups packed so that a prompt is computed once, logits of completion
-tokens only. Per token and layer, training keeps for the backward pass (counted on saved tensors of Llama and Qwen2):
+The step it describes is ours (`training.grpo`): whole groups packed so that a prompt is computed once, logits of
+completion tokens only. Per token and layer, training keeps for the backward pass (counted on saved tensors of Llama and Qwen2):
 
 1. the inputs of the norms, in fp32;
 2. queries, keys and values repeated to all heads, and the attention's result; one fp32 number a head;
@@ -27,7 +27,8 @@ DeviceKind = Literal["cpu", "cuda"]
 GIB = 2**30
 _FP32 = 4
 _OPTIMISER = 8  # bytes a parameter: AdamW's two fp32 moments
-# NF4: half a byte, an 8-bit scale for 64 weights, a 32-bit scale for 256 of those (Dettmers et al., arXiv 2305.14314, 3).
+# NF4: half a byte, an 8-bit scale for 64 weights, a 32-bit scale for 256 of those (Dettmers et al., arXiv 2305.14314,
+# section 3).
 _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 # As large as the kept fp32 log-probabilities, at one time: in GRPO the scaled logits, and for the entropy the
 # probabilities and their product with the logarithm; in supervised training the logits and two gradients of them.

@@ -190,7 +190,9 @@ def _config(case: Case) -> Any:
 
 def _model(case: Case) -> Any:
     base = AutoModelForCausalLM.from_config(_config(case))
-    model = add_adapter(base.to(torch.float32 if case.device == "cpu" else torch.bfloat16), case.settings().model, seed=0)
+    model = add_adapter(
+        base.to(torch.float32 if case.device == "cpu" else torch.bfloat16), case.settings().model, seed=0
+    )
     model.generation_config.eos_token_id = None  # every completion has its full length
     model.train()
     if case.checkpointing == "on":

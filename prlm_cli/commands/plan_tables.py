@@ -1,0 +1,57 @@
+"""The tables of a plan, which `plan` and `train-policy --dry-run` print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from prlm_cli import ui
+
+if TYPE_CHECKING:
+    from prlm_cli.pipeline.plan import Card, Plan
+
+_GIB = 2**30
+_PRECISIONS = {"cpu": "CPU, fp32", "cuda": "GPU, bf16"}
+
+
+def print_plan(plan: Plan, settings: Sequence[str] = ()) -> None:
+    """Memory by part, the cards, the time, and the settings that were chosen to fit."""
+    ui.print_table(
+        [f"{plan.model}, {plan.parameters / 1e6:,.0f} M", *(_PRECISIONS[device] for device in plan.memory)],
+        _rows(plan),
+    )
+    ui.print_line()
+    ui.print_table(["card", "GiB", "settings"], [_card(card) for card in plan.cards])
+    if settings:
+        ui.print_line(f"\nchosen to fit: {_flags(settings)}")
+    if plan.duration:
+        parts = ", ".join(
+            f"{name.replace('_', ' ')} {ui.duration(seconds)}" for name, seconds in plan.duration._asdict().items()
+        )
+        ui.print_line(f"\ntime here, at most: {ui.duration(plan.duration.total)} ({parts})")
+
+
+def _rows(plan: Plan) -> Iterator[list[str]]:
+    memories = list(plan.memory.values())
+    first = memories[0]
+    for part in first.lasting:
+        yield [part, *(_gib(memory.lasting[part]) for memory in memories)]
+    for phase, parts in first.phases.items():
+        for part in parts:
+            yield [f"{phase}: {part}", *(_gib(memory.phases[phase][part]) for memory in memories)]
+    yield ["the device's own", *(_gib(memory.overhead) for memory in memories)]
+    yield ["at its peak, GiB", *(f"{_gib(memory.peak)} ({memory.busiest})" for memory in memories)]
+
+
+def _card(card: Card) -> list[str]:
+    if card.peak is None or card.settings is None:
+        return [f"{card.size / _GIB:g} GB", "", "does not fit"]
+    return [f"{card.size / _GIB:g} GB", _gib(card.peak), _flags(card.settings) or "fits as it is"]
+
+
+def _flags(settings: Sequence[str]) -> str:
+    return " ".join("--qlora" if setting == "model.qlora=true" else f"--set {setting}" for setting in settings)
+
+
+def _gib(size: float) -> str:
+    return f"{size / _GIB:.2f}" if size else ""
