@@ -26,7 +26,10 @@ _PUBLIC = {
     "score": "prlm_cli.pipeline.score",
     "plan": "prlm_cli.pipeline.plan",
     "show": "prlm_cli.pipeline.show",
+    "export": "prlm_cli.pipeline.export",
     "forget": "prlm_cli.pipeline.forget",
+    "load_recipe": "prlm_cli.pipeline.run",
+    "run": "prlm_cli.pipeline.run",
 }
 
 __all__ = ["__version__", *_PUBLIC]

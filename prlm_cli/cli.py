@@ -34,10 +34,12 @@ COMMANDS = {
     "score": "Give each generation the reward model's score.",
     "plan": "Plan a policy training: memory, time, and what fits which card.",
     "show": "Show what the index holds: counts, users, one user's history.",
+    "export": "Export a policy: its adapter, or merged weights.",
     "forget": "Remove every trace of a user, or of one document.",
     "runs": "List, show and remove the runs of a workspace.",
     "pull": "Fetch models into the cache, so that --offline works after it.",
     "doctor": "Check what works on this machine.",
+    "run": "Go through the stages of a recipe, without those that are done.",
     "demo": "Run the whole pipeline on the embedded model and corpus.",
 }
 _MODULES = {"import": "import_"}  # where the command's name is a word of Python

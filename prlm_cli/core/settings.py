@@ -28,11 +28,14 @@ from prlm_cli.core.sections import (
     settings_of,
 )
 
+_RUN = "run"  # a recipe's own table
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 Layout = Literal["completion", "turns", "document"]
 RetrieverName = Literal["bm25", "bm25+", "bm25l", "atire", "robertson", "dense", "hybrid", "recency", "random", "none"]
 Engine = Literal["local", "ray"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+STAGES = ("train-reward", "train-policy", "eval")
+"""What a recipe can do, in this order; eval answers the test queries and scores the answers."""
 PAIR_KINDS = tuple(
     f"{chosen}>{rejected}"
     for chosen in ("target", "own", "zero_shot")
@@ -257,6 +260,28 @@ class Config(Section, kw_only=True, frozen=True):
     eval: EvalSettings = EvalSettings()
 
 
+class RunSettings(Section, kw_only=True, frozen=True):
+    """The table `run` of a recipe: what `prlm run` does with the other tables."""
+
+    stages: Annotated[list[str], "Stages, in order."] = field(default_factory=lambda: list(STAGES))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.stages or self.stages != [stage for stage in STAGES if stage in self.stages]:
+            raise WrongSetting(
+                "stages", f"some of {', '.join(STAGES)}, in this order", hint="leave out what is not to be"
+            )
+
+
+def read_recipe(path: Path) -> tuple[Config, list[str]]:
+    """The configuration and the stages of a recipe.
+
+    Raises:
+        SettingsError: If the file cannot be read, a key is unknown or a value is not allowed.
+    """
+    return resolve(config_file=path), _run_settings(path, _read_toml(path)[1]).stages
+
+
 def resolve(
     *,
     base: Config | None = None,
@@ -284,6 +309,8 @@ def resolve(
     _overlay(values, PRESETS[preset])
     if config_file:
         text, table = _read_toml(config_file)
+        _run_settings(config_file, table)  # not of the configuration, but a wrong key is wrong here too
+        table.pop(_RUN, None)
         _overlay(values, table)
         origins |= {key: f"{config_file}:{_line_of(text, key)}: " for key in _flatten(table)}
     for assignment in assignments:
@@ -315,6 +342,13 @@ def describe(key: str) -> Setting:
     for part in sections:
         section = settings_of(section)[part].type
     return settings_of(section)[name]
+
+
+def _run_settings(path: Path, table: dict[str, Any]) -> RunSettings:
+    try:
+        return RunSettings.of(table.get(_RUN, {}), _RUN)
+    except WrongSetting as error:
+        raise SettingsError(f"{path}: {error.message}", hint=error.hint) from error
 
 
 def _table(config: Config) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """How much memory a policy training takes, by part: arithmetic over the model's shape, nothing is loaded.
 
 The step it describes is ours (`training.grpo`): whole groups packed so that a prompt is computed once, logits of
-completion tokens only. Per token and layer, training keeps for the backward pass (counted on saved tensors of Llama and Qwen2):
+completion tokens only. Per token and layer, training keeps for the backward pass (counted on the saved tensors of Llama
+and Qwen2):
 
 1. the inputs of the norms, in fp32;
 2. queries, keys and values repeated to all heads, and the attention's result; one fp32 number a head;

@@ -24,10 +24,11 @@ def score_generations(config: Config, source: Path | None, metrics: list[str] | 
         raise DataError("eval has no INPUT", hint="name a JSONL file of generations, or - for standard input")
     settings = config.eval if metrics is None else structs.replace(config.eval, metrics=metrics)
     result = evaluate(read_generations(source), settings, seed=config.seed)
-    delivery.result(result.as_dict(), result.scores.records(), lambda: _print(result))
+    delivery.result(result.as_dict(), result.scores.records(), lambda: print_evaluation(result))
 
 
-def _print(result: Evaluation) -> None:
+def print_evaluation(result: Evaluation) -> None:
+    """The metrics of an evaluation as a table."""
     policies, retrievers = (ui.visible(", ".join(names)) for names in (result.policies, result.retrievers))
     ui.note(f"{result.n} generations for {result.users} users; policy {policies}; retriever {retrievers}")
     rows = [
