@@ -63,6 +63,7 @@ _KNOWN: dict[str, tuple[str, tuple[int, ...], bool]] = {
     "Qwen/Qwen2.5-1.5B": ("qwen2", (1536, 8960, 28, 12, 2, 128, 151936), True),
     "Qwen/Qwen2.5-3B": ("qwen2", (2048, 11008, 36, 16, 2, 128, 151936), True),
     "Qwen/Qwen2.5-7B": ("qwen2", (3584, 18944, 28, 28, 4, 128, 152064), False),
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": ("qwen2", (1536, 8960, 28, 12, 2, 128, 151936), False),
     "bert-base-uncased": ("bert", (), True),
 }
 KNOWN_MODELS = tuple(name for name, (_, sizes, _) in _KNOWN.items() if sizes)

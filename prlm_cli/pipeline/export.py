@@ -72,7 +72,9 @@ def export(
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             made = Path(scratch) / "export"
             made.mkdir()
-            difference = _write_merged(policy, made) if merge else _copy_adapter(run, base_model, made)
+            difference = _write_merged(policy, made) if merge else None
+            if not merge:
+                _copy_adapter(run, base_model, made)
             policy.tokenizer.save_pretrained(made)
             (made / FACTS).write_text(json.dumps(_facts(policy, config, base_model, merge), indent=2) + "\n")
             if folder.exists():

@@ -83,9 +83,9 @@ def _candidates(shape: Shape, config: Config, device: DeviceKind) -> Iterator[Co
     """All settings to try: longest first, and of the same lengths the fastest first."""
     completions = config.policy.prompts_per_step * config.policy.num_generations
     passes = [n for n in range(completions, 0, -1) if completions % n == 0 and n <= micro_batch(config.policy)]
-    settings = (
-        ["off", "on"] if config.policy.gradient_checkpointing == "auto" else [config.policy.gradient_checkpointing]
-    )
+    settings: list[Any] = [config.policy.gradient_checkpointing]
+    if settings == ["auto"]:
+        settings.append("off" if checkpoints(config.policy, device) else "on")
     for share in _SHARES:
         shorter = _shortened(config, share)
         found = [

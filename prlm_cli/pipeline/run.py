@@ -95,8 +95,8 @@ def run(
 def _do(workspace: Workspace, recipe: Recipe, stage: str, reporter: Reporter) -> Done:
     if stage == "eval":
         return Done(stage, evaluation=_evaluate(workspace, recipe, reporter))
-    train = {"train-reward": train_reward, "train-policy": train_policy}[stage]
-    made = train(workspace, recipe.config, reporter=reporter)
+    train = train_reward if stage == "train-reward" else train_policy
+    made: Run = train(workspace, recipe.config, reporter=reporter)
     if not recipe.is_stored_run:
         write_text(_marks(workspace), json.dumps(_marked(workspace) | {_key(recipe, stage): made.name}) + "\n")
     return Done(stage, made.name)
