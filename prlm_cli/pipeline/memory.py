@@ -175,18 +175,27 @@ def _phase(kept: float, at_work: float, logits: float, copies: float, work: floa
 
 
 def _rollout(shape: Shape, config: Config, size: int) -> dict[str, float]:
-    """Decoding the completions of a step; their prompts are computed before, when there is little else."""
+    """Decoding the completions of a step, after their prompts, whose cache is not yet copied for each row."""
     rows = config.policy.prompts_per_step * config.policy.num_generations
-    return _decoding(shape, rows, config, size)
+    parts = _decoding(shape, rows, config, size)
+    reading = _reading(shape, config.policy.prompts_per_step if shape.packs else rows, config, size)
+    return {**parts, "working memory": max(parts["working memory"], reading - parts["cache"])}
 
 
 def _held_out(shape: Shape, config: Config, size: int) -> dict[str, float]:
     """Decoding the dev queries that choose the best adapter, each row's prompt computed on its own."""
     rows = min(config.policy.eval_queries, config.generation.batch_size)
     parts = _decoding(shape, rows, config, size)
-    # The feed-forward part of one layer, and the states around it.
-    prompts = rows * config.prompt.max_tokens * size * (3 * shape.intermediate + 2 * shape.hidden)
-    return {**parts, "working memory": max(parts["working memory"], prompts)}
+    return {**parts, "working memory": max(parts["working memory"], _reading(shape, rows, config, size))}
+
+
+def _reading(shape: Shape, prompts: int, config: Config, size: int) -> float:
+    """Computing prompts without a backward pass: their masks, and at most the second product of a feed-forward part.
+
+    Beside that are the first, activated, what the adapter adds, that scaled, and the sum.
+    """
+    length = config.prompt.max_tokens
+    return prompts * length * (size * (5 * shape.intermediate + 2 * shape.hidden) + (1 + size) * length)
 
 
 def _decoding(shape: Shape, rows: int, config: Config, size: int) -> dict[str, float]:

@@ -88,7 +88,7 @@ def measure(figures: Figures, cases: tuple[Case, ...] = CASES) -> None:
     """Adds the relative errors of the estimate: of each case, and the largest."""
     errors: dict[str, list[float]] = {name: [] for name in ERRORS}
     for case in cases:
-        estimate = memory_of(shape_of_config(_config(case)), case.settings(), case.device)
+        estimate = memory_of(shape_of_config(config_of(case)), case.settings(), case.device)
         measured = measured_bytes(case)
         for name, error in errors_of(estimate, measured).items():
             figures.add(f"{name}_{case.name}", error, "relative")
@@ -184,12 +184,13 @@ def peak_bytes(work: Callable[[], object]) -> float:
     return peak
 
 
-def _config(case: Case) -> Any:
+def config_of(case: Case) -> Any:
+    """The configuration of a case's model."""
     return AutoConfig.for_model(case.family, **case.sizes, tie_word_embeddings=True)
 
 
 def _model(case: Case) -> Any:
-    base = AutoModelForCausalLM.from_config(_config(case))
+    base = AutoModelForCausalLM.from_config(config_of(case))
     model = add_adapter(
         base.to(torch.float32 if case.device == "cpu" else torch.bfloat16), case.settings().model, seed=0
     )
