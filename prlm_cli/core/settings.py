@@ -345,8 +345,11 @@ def describe(key: str) -> Setting:
 
 
 def _run_settings(path: Path, table: dict[str, Any]) -> RunSettings:
+    given = table.get(_RUN, {})
     try:
-        return RunSettings.of(table.get(_RUN, {}), _RUN)
+        if not isinstance(given, dict):
+            raise WrongSetting(_RUN, "a table")
+        return RunSettings.of(given, _RUN)
     except WrongSetting as error:
         raise SettingsError(f"{path}: {error.message}", hint=error.hint) from error
 

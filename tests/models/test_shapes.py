@@ -80,7 +80,9 @@ def test_the_embedded_model_has_as_many_parameters_as_its_file(embedded_model):
 
 
 def test_an_encoder_is_counted_without_its_head(tmp_path):
-    BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8).save_pretrained(tmp_path)
+    BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8).save_pretrained(
+        tmp_path
+    )
     model = AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(tmp_path)).bert
 
     # The pooler is part of the model, though the one for masked words does without.

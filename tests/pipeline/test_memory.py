@@ -88,7 +88,9 @@ def test_completions_are_as_long_as_generation_makes_them_where_nothing_is_set()
 
 
 def test_checkpointing_is_on_where_there_is_a_gpu_or_where_it_is_said():
-    policies = {setting: resolve(flags={"policy.gradient_checkpointing": setting}).policy for setting in ("auto", "on", "off")}
+    policies = {
+        setting: resolve(flags={"policy.gradient_checkpointing": setting}).policy for setting in ("auto", "on", "off")
+    }
 
     assert [checkpoints(policies["auto"], device) for device in ("cpu", "cuda")] == [False, True]
     assert checkpoints(policies["on"], "cpu") and not checkpoints(policies["off"], "cuda")
