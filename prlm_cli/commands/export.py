@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -21,9 +22,10 @@ def export(
     merge: Annotated[bool, typer.Option("--merge", help="Write a whole model instead of an adapter.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Export a policy for other programs: its adapter, or merged weights that were checked against the adapter.
+    """Export a policy for other programs: its adapter, or checked merged weights.
 
-    The folder loads in plain transformers and peft; prlm.json in it tells how prompts are to be built.
+    The folder loads in plain transformers and peft; prlm.json in it tells how prompts are to be built. Merged weights
+    are read again and must answer as the adapter does.
 
     Example: prlm export policy-1 my-adapter
     Example: prlm export policy-1 my-model --merge
@@ -33,7 +35,7 @@ def export(
 
     done = run(where, name, folder, merge=merge, reporter=ui.Terminal())
     if json:
-        ui.print_json(done)
+        ui.print_json({**asdict(done), "folder": str(folder)})
     elif done.is_merged:
         ui.note(
             f"{folder}: a whole model; log-probabilities within {done.largest_difference:.2g} nats of the adapter's"

@@ -31,9 +31,10 @@ def plan(
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Time the model here, for the time of a run.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Plan a policy training before it starts: memory by part, what fits which card, and the settings to use.
+    """Plan a policy training before it starts: memory, time, and what fits which card.
 
-    Nothing is loaded but the model's configuration. With --fit, the settings are first made to fit that card.
+    Memory is told by part, and for each card the settings to use. Nothing is loaded but the model's configuration;
+    only --calibrate, for the time, loads the model. With --fit, the settings are first made to fit that card.
 
     Example: prlm plan --model Qwen/Qwen2.5-1.5B-Instruct --vram 8gb
     Example: prlm plan --model Qwen/Qwen2.5-7B-Instruct --qlora --fit 12gb

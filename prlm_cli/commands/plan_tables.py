@@ -14,14 +14,15 @@ _GIB = 2**30
 _PRECISIONS = {"cpu": "CPU, fp32", "cuda": "GPU, bf16"}
 
 
-def print_plan(plan: Plan, settings: Sequence[str] = ()) -> None:
-    """Memory by part, the cards, the time, and the settings that were chosen to fit."""
+def print_plan(plan: Plan, settings: Sequence[str] = (), *, prefix: str = "") -> None:
+    """Memory by part, the cards, the time, and the settings that were chosen to fit; each line behind the prefix."""
     ui.print_table(
         [f"{plan.model}, {plan.parameters / 1e6:,.0f} M", *(_PRECISIONS[device] for device in plan.memory)],
         _rows(plan),
+        prefix=prefix,
     )
-    ui.print_line()
-    ui.print_table(["card", "GiB", "settings"], [_card(card) for card in plan.cards])
+    ui.print_line(prefix.rstrip())
+    ui.print_table(["card", "GiB", "settings"], [_card(card) for card in plan.cards], prefix=prefix)
     if settings:
         ui.print_line(f"\nchosen to fit: {_flags(settings)}")
     if plan.duration:

@@ -32,10 +32,10 @@ def run(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Go through the stages of a recipe: train-reward, train-policy, eval.
+    """Go through the stages of a recipe, without those that are done.
 
-    What was done with the same settings is not done again; what was broken off goes on. The config.toml of a run
-    repeats that run.
+    Stages are train-reward, train-policy and eval. What was done with the same settings is not done again; what was
+    broken off goes on. The config.toml of a run repeats that run.
 
     Example: prlm run recipes/cpu.toml
     Example: prlm run recipes/lamp4-8gb.toml --dry-run
@@ -67,7 +67,7 @@ def _print_dry_run(recipe: Recipe, *, as_json: bool) -> None:
         return
     ui.print_line(f"# stages: {', '.join(recipe.stages)}")
     ui.print_line(toml)
-    print_plan(planned)
+    print_plan(planned, prefix="# ")
 
 
 def _print_done(done: Done) -> None:

@@ -89,4 +89,4 @@ def _print_dry_run(config: Config, *, as_json: bool) -> None:
         ui.print_json({"config": tomllib.loads(toml), "plan": planned.as_dict()})
         return
     ui.print_line(toml)
-    print_plan(planned)
+    print_plan(planned, prefix="# ")  # what is printed is a configuration file

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 
 import pytest
 
@@ -61,7 +62,8 @@ def test_the_dry_run_of_train_policy_prints_the_plan_below_the_configuration(prl
     text = prlm(*arguments).stdout
     shown = json.loads(prlm(*arguments, "--json").stdout)
 
-    assert text.startswith("seed = 0\n") and "at its peak, GiB" in text
+    assert text.startswith("seed = 0\n") and "\n# at its peak, GiB" in text
+    assert tomllib.loads(text) == shown["config"]
     assert shown["config"]["model"]["name"] == _MODEL
     assert shown["plan"]["model"] == _MODEL
     assert not (tmp_path / "w").exists()
