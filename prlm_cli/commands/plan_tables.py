@@ -1,4 +1,4 @@
-"""The tables of a plan, which `plan` and `train-policy --dry-run` print."""
+"""How a plan is printed: by `plan`, and below the configuration in a dry run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,42 @@ from typing import TYPE_CHECKING
 from prlm_cli import ui
 
 if TYPE_CHECKING:
+    from prlm_cli.core.settings import Config
     from prlm_cli.pipeline.plan import Card, Plan
 
 _GIB = 2**30
 _PRECISIONS = {"cpu": "CPU, fp32", "cuda": "GPU, bf16"}
+
+
+def print_dry_run(config: Config, *, as_json: bool, stages: Sequence[str] | None = None) -> None:
+    """The resolved configuration, as a configuration file, with its plan in comments; stages are those of a recipe."""
+    import tomllib
+
+    from prlm_cli.core.settings import to_toml
+
+    toml, plan = to_toml(config), _plan_or_note(config)
+    if as_json:
+        of_recipe = {"stages": stages} if stages else {}
+        ui.print_json({**of_recipe, "config": tomllib.loads(toml), "plan": plan and plan.as_dict()})
+        return
+    if stages:
+        ui.print_line(f"# stages: {', '.join(stages)}")
+    ui.print_line(toml, end="")
+    if plan:
+        ui.print_line()
+        print_plan(plan, prefix="# ")
+
+
+def _plan_or_note(config: Config) -> Plan | None:
+    """The plan; None where the model's configuration cannot be had or planned for, which is no reason to stop."""
+    from prlm_cli.core.errors import PrlmError
+    from prlm_cli.pipeline.plan import plan
+
+    try:
+        return plan(config)
+    except PrlmError as error:
+        ui.note(f"no plan: {error}")
+        return None
 
 
 def print_plan(plan: Plan, settings: Sequence[str] = (), *, prefix: str = "") -> None:

@@ -10,10 +10,10 @@ import typer
 from prlm_cli import ui
 from prlm_cli.commands import options
 from prlm_cli.commands.kinds_of_eval.generations import print_evaluation
-from prlm_cli.commands.plan_tables import print_plan
+from prlm_cli.commands.plan_tables import print_dry_run
 
 if TYPE_CHECKING:
-    from prlm_cli.pipeline.run import Done, Recipe
+    from prlm_cli.pipeline.run import Done
 
 app = options.new_app()
 
@@ -47,27 +47,12 @@ def run(
 
     loaded = load_recipe(recipe, first)
     if dry_run:
-        _print_dry_run(loaded, as_json=json)
+        print_dry_run(loaded.config, stages=loaded.stages, as_json=json)
         return
     on_done = None if json else _print_done
     done = go(where, loaded, again=first is not None, reporter=ui.Terminal(), on_done=on_done)
     if json:
         ui.print_json([_as_dict(stage) for stage in done])
-
-
-def _print_dry_run(recipe: Recipe, *, as_json: bool) -> None:
-    import tomllib
-
-    from prlm_cli.core.settings import to_toml
-    from prlm_cli.pipeline.plan import plan
-
-    toml, planned = to_toml(recipe.config), plan(recipe.config)
-    if as_json:
-        ui.print_json({"stages": recipe.stages, "config": tomllib.loads(toml), "plan": planned.as_dict()})
-        return
-    ui.print_line(f"# stages: {', '.join(recipe.stages)}")
-    ui.print_line(toml)
-    print_plan(planned, prefix="# ")
 
 
 def _print_done(done: Done) -> None:

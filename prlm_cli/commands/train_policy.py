@@ -5,7 +5,7 @@ from __future__ import annotations
 from prlm_cli import ui
 from prlm_cli.commands import options
 from prlm_cli.commands.flags import Config, config_flags
-from prlm_cli.commands.plan_tables import print_plan
+from prlm_cli.commands.plan_tables import print_dry_run
 
 app = options.new_app()
 
@@ -54,7 +54,7 @@ def train_policy(
 
         config = fitted(config, size_of_card(fit))
     if dry_run:
-        _print_dry_run(config, as_json=json)
+        print_dry_run(config, as_json=json)
         return
     from prlm_cli.pipeline.train_policy import train_policy as run
 
@@ -74,19 +74,3 @@ def train_policy(
         ["policy", trained.name],
         [[key.replace("_", " "), f"{v:.4g}" if isinstance(v, float) else v] for key, v in trained.metrics.items()],
     )
-
-
-def _print_dry_run(config: Config, *, as_json: bool) -> None:
-    """The configuration, and the plan of it."""
-    import tomllib
-
-    from prlm_cli.core import settings
-    from prlm_cli.pipeline.plan import plan
-
-    toml = settings.to_toml(config)
-    planned = plan(config)
-    if as_json:
-        ui.print_json({"config": tomllib.loads(toml), "plan": planned.as_dict()})
-        return
-    ui.print_line(toml)
-    print_plan(planned, prefix="# ")  # what is printed is a configuration file

@@ -66,6 +66,7 @@ _KNOWN: dict[str, tuple[str, tuple[int, ...], bool]] = {
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": ("qwen2", (1536, 8960, 28, 12, 2, 128, 151936), False),
     "bert-base-uncased": ("bert", (), True),
 }
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 KNOWN_MODELS = tuple(name for name, (_, sizes, _) in _KNOWN.items() if sizes)
 """Models that can be planned for without their files; their `-Instruct` versions too."""
 
@@ -95,7 +96,11 @@ def parameters_of(name: str) -> int:
 
 
 def shape_of_config(config: Any) -> Shape:
-    """The shape that a configuration of transformers describes."""
+    """The shape that a configuration of transformers describes.
+
+    Raises:
+        ValueError: If its layers are not of the kind that the counts are of: experts, or no linear layers.
+    """
     from transformers import AutoModelForCausalLM
 
     from prlm_cli.models.packing import why_not_packed
@@ -105,6 +110,8 @@ def shape_of_config(config: Any) -> Shape:
     text = config.get_text_config()
     head = model.get_output_embeddings()
     linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    if not linear or not hasattr(text, "intermediate_size") or any(hasattr(text, name) for name in _EXPERTS):
+        raise ValueError("its layers are of a kind that cannot be planned for")
     weights = sum(m.weight.numel() for m in linear)
     biases = sum(m.bias.numel() for m in linear if m.bias is not None)
     head_width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads

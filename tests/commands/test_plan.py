@@ -75,3 +75,11 @@ def test_train_policy_is_made_to_fit_the_device_that_it_runs_on(prlm):
     policies = [json.loads(prlm(*arguments, *fit).stdout)["config"]["policy"] for fit in ([], ["--fit", "8gb"])]
 
     assert [policy["gradient_checkpointing"] for policy in policies] == ["auto", "on"]
+
+
+def test_a_dry_run_without_a_plan_still_prints_the_configuration(prlm):
+    result = prlm("train-policy", "--model", "nobody/nothing", "--dry-run", "--offline")
+
+    assert result.exit_code == 0
+    assert tomllib.loads(result.stdout)["model"]["name"] == "nobody/nothing"
+    assert result.stderr.startswith("prlm: no plan: no configuration of the model 'nobody/nothing'")

@@ -95,6 +95,14 @@ def test_a_model_that_is_nowhere_is_one_line():
         shape_of("nobody/nothing")
 
 
+@pytest.mark.parametrize("family", ["gpt2", "mixtral", "qwen3_moe"])
+def test_layers_of_another_kind_are_an_error(tmp_path, family):
+    AutoConfig.for_model(family).save_pretrained(tmp_path)
+
+    with pytest.raises(SettingsError, match="of a kind that cannot be planned for"):
+        shape_of(str(tmp_path))
+
+
 @pytest.mark.parametrize("content", ["{", json.dumps({"model_type": "vit"}), json.dumps({"model_type": "nope"})])
 def test_a_configuration_of_no_causal_model_is_an_error(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
