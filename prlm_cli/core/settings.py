@@ -140,6 +140,7 @@ class RewardSettings(Section, kw_only=True, frozen=True):
 
     model: Annotated[str | None, "Encoder or causal model that scores; default: the policy's base model."] = None
     profile: Annotated[bool, "Show the profile to the reward model; the paper's does not see it."] = True
+    echo: Annotated[bool, "Start from the echo rule: the model learns what the rule does not know."] = True
     twin: Annotated[bool, "Train the same model blind to the profile beside it, to compare with."] = True
     steps: Annotated[Count | None, "Optimiser steps; default: what reward.epochs takes."] = None
     epochs: Annotated[Positive, "Passes over the training queries, where reward.steps is not set."] = 1.5

@@ -51,6 +51,8 @@ class CausalNetwork(torch.nn.Module):
         adapter: Its name.
     """
 
+    learning_rate = 2e-4
+
     def __init__(
         self,
         model: Any,
@@ -82,7 +84,7 @@ class CausalNetwork(torch.nn.Module):
             if key not in prompts:
                 prompts[key] = tuple(self.builder.build(text, profile).ids)
             ids = codec.encode_completion(self.builder.completion(answer))[:-1]
-            encoded.append((prompts[key], tuple(ids[: self._max_answer_tokens])))
+            encoded.append(Encoded(prompts[key], tuple(ids[: self._max_answer_tokens])))
         return encoded
 
     def forward(self, inputs: Sequence[Encoded]) -> torch.Tensor:
@@ -95,7 +97,7 @@ class CausalNetwork(torch.nn.Module):
     def batches(self, inputs: Sequence[Encoded]) -> Iterator[list[int]]:
         """The positions of the inputs in batches of a bounded number of tokens; answers to one prompt together."""
         if not self.shares_prompts:
-            yield from batches([len(prompt) + len(answer) for prompt, answer in inputs], _TOKENS_A_BATCH)
+            yield from batches([len(prompt) + len(answer) for prompt, answer, _ in inputs], _TOKENS_A_BATCH)
             return
         parts: list[list[int]] = []
         lengths: list[int] = []
@@ -141,9 +143,9 @@ class CausalNetwork(torch.nn.Module):
 
     def _states(self, inputs: Sequence[Encoded]) -> torch.Tensor:
         """(N, D): the same, each input in a row of its own."""
-        lengths = [len(prompt) + len(answer) for prompt, answer in inputs]
+        lengths = [len(prompt) + len(answer) for prompt, answer, _ in inputs]
         padding = [[0] * (max(lengths) - length) for length in lengths]
-        ids = [[*prompt, *answer, *pad] for (prompt, answer), pad in zip(inputs, padding, strict=True)]
+        ids = [[*prompt, *answer, *pad] for (prompt, answer, _), pad in zip(inputs, padding, strict=True)]
         mask = [[1] * length + pad for length, pad in zip(lengths, padding, strict=True)]
         device = self.model.device
         hidden: torch.Tensor = backbone(self.model)(
@@ -207,6 +209,6 @@ def _load_head(folder: Path, model: Any) -> torch.nn.Linear:
 
 def _by_prompt(inputs: Sequence[Encoded]) -> dict[tuple[int, ...], list[int]]:
     groups: dict[tuple[int, ...], list[int]] = {}
-    for n, (prompt, _) in enumerate(inputs):
+    for n, (prompt, *_) in enumerate(inputs):
         groups.setdefault(prompt, []).append(n)
     return groups

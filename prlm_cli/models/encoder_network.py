@@ -37,6 +37,8 @@ class EncoderNetwork(torch.nn.Module):
         max_answer_tokens: What goes beyond is cut off an answer.
     """
 
+    learning_rate = 5e-5
+
     def __init__(self, model: Any, tokenizer: Any, *, max_tokens: int, max_answer_tokens: int) -> None:
         super().__init__()
         self.model = model
@@ -51,20 +53,20 @@ class EncoderNetwork(torch.nn.Module):
 
     def forward(self, inputs: Sequence[Encoded]) -> torch.Tensor:
         """(N,) scores in fp32, in the order of the inputs; the gradient flows."""
-        longest = max(len(ids) for ids, _ in inputs)
+        longest = max(len(one.ids) for one in inputs)
         pad, device = self._tokenizer.pad_token_id or 0, self.model.device
         fields = {
-            "input_ids": [[*ids, *[pad] * (longest - len(ids))] for ids, _ in inputs],  # (N, T)
-            "attention_mask": [[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in inputs],
+            "input_ids": [[*one.ids, *[pad] * (longest - len(one.ids))] for one in inputs],  # (N, T)
+            "attention_mask": [[1] * len(one.ids) + [0] * (longest - len(one.ids)) for one in inputs],
         }
-        if inputs[0][1]:
-            fields["token_type_ids"] = [[*types, *[0] * (longest - len(types))] for _, types in inputs]
+        if inputs[0].more:
+            fields["token_type_ids"] = [[*one.more, *[0] * (longest - len(one.more))] for one in inputs]
         scores: torch.Tensor = self.model(**{n: torch.tensor(rows, device=device) for n, rows in fields.items()}).logits
         return scores[:, 0].float()
 
     def batches(self, inputs: Sequence[Encoded]) -> Iterator[list[int]]:
         """The positions of the inputs in batches of a bounded number of tokens."""
-        return batches([len(ids) for ids, _ in inputs], _TOKENS_A_BATCH)
+        return batches([len(one.ids) for one in inputs], _TOKENS_A_BATCH)
 
     @contextlib.contextmanager
     def scoring(self) -> Iterator[None]:
@@ -97,7 +99,7 @@ class EncoderNetwork(torch.nn.Module):
         if item.profile:
             first = f"{beginning_of(_digest(item.profile), room // 2, self._tokenizer)} | {first}"
         pair = self._tokenizer(first, answer, truncation="only_first", max_length=room + taken, **AS_TEXT)
-        return tuple(pair["input_ids"]), tuple(pair.get("token_type_ids", ()))
+        return Encoded(tuple(pair["input_ids"]), tuple(pair.get("token_type_ids", ())))
 
     def _count(self, text: str) -> int:
         return len(self._tokenizer(text, add_special_tokens=False, **AS_TEXT)["input_ids"])

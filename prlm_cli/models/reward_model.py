@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from prlm_cli.core.errors import StorageError
 from prlm_cli.core.workspace import read_json, write_text
@@ -17,13 +17,32 @@ if TYPE_CHECKING:
 
 _TEMPERATURE_FILE = "temperature.json"
 
-Encoded = tuple[tuple[int, ...], tuple[int, ...]]
-"""An input as a network reads it. Of a causal model: the ids of the prompt, and of the answer. Of an encoder: the ids
-of both together, and the segment of each (none where the model knows no segments)."""
+
+class Encoded(NamedTuple):
+    """An input as a network reads it.
+
+    Of a causal model `ids` are those of the prompt and `more` those of the answer. Of an encoder `ids` are those of
+    both together and `more` the segment of each (none where the model knows no segments). `echo` is the rule's score,
+    where the network adds it.
+    """
+
+    ids: tuple[int, ...]
+    more: tuple[int, ...]
+    echo: float = 0.0
 
 
 class Network(Protocol):
     """What turns encoded inputs into scores, and is trained."""
+
+    @property
+    def model(self) -> Any:
+        """The library's model within."""
+        ...
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak at which such a network trains well."""
+        ...
 
     def encode(self, items: Sequence[Item]) -> list[Encoded]:
         """The items as the network reads them."""
@@ -97,13 +116,22 @@ class RewardModel:
 def fit_temperature(margins: Sequence[float]) -> float:
     """The T that makes `sigmoid(margin / T)` most likely where every margin should be positive; 1 without margins.
 
-    A scan over a grid: the likelihood has one peak, and two digits are enough. Bounded below, so that margins that are
-    all positive do not turn the reward into a step.
+    Bounded below, so that margins that are all positive do not turn the reward into a step.
     """
-    if not margins:
-        return 1.0
-    grid = [2 ** (power / 4) for power in range(-8, 17)]
-    return min(grid, key=lambda t: sum(math.log1p(math.exp(min(50.0, -m / t))) for m in margins))
+    return 1 / _most_likely(margins, [2 ** (-power / 4) for power in range(-8, 17)]) if margins else 1.0
+
+
+def fit_echo_weight(margins: Sequence[float]) -> float:
+    """The weight that makes `sigmoid(weight * margin)` of the echo rule's margins most likely; 0 where it says nothing.
+
+    Bounded above: a rule that were right about all pairs would leave the network nothing to learn.
+    """
+    return _most_likely(margins, [0.0, *(2 ** (power / 4) for power in range(25))])
+
+
+def _most_likely(margins: Sequence[float], scales: Sequence[float]) -> float:
+    # A scan over a grid: the likelihood has one peak, and two digits are enough.
+    return min(scales, key=lambda scale: sum(math.log1p(math.exp(min(50.0, -m * scale))) for m in margins))
 
 
 def save_temperature(folder: Path, temperature: float) -> None:

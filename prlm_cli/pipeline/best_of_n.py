@@ -103,6 +103,7 @@ def with_samples(
     config: Config,
     reporter: Reporter,
     cache: CompletionCache | None = None,
+    queries: Sequence[Retrieved] = (),
 ) -> Part:
     """The pairs, and what the policy draws for some of their queries, as the settings of the diagnostics say.
 
@@ -112,8 +113,9 @@ def with_samples(
         config: The number of draws and queries, temperature, decoding, seed.
         reporter: Told about progress.
         cache: Of the policy's completions.
+        queries: More queries of the part, with their records: pairs are made of a few.
     """
-    asked = _queries(pairs) if policy and config.diagnostics.samples else []
+    asked = _queries(pairs, queries) if policy and config.diagnostics.samples else []
     if not policy or not asked:
         return Part(pairs)
     settings = config.diagnostics
@@ -130,9 +132,10 @@ def with_samples(
     return Part(pairs, drawn)
 
 
-def _queries(pairs: Sequence[PreferencePair]) -> list[Retrieved]:
+def _queries(pairs: Sequence[PreferencePair], more: Sequence[Retrieved]) -> list[Retrieved]:
     """Their queries with a target, each once, in the order of their ids."""
-    found = {
+    found = {(query.user_id, query.query_id): query for query in more if query.target and query.profile}
+    found |= {
         (pair.user_id, pair.query_id): Retrieved(
             query_id=pair.query_id,
             user_id=pair.user_id,

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from prlm_cli.core.errors import DataError, RefusedError, SettingsError
+from prlm_cli.core import jsonl
+from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import Generation
-from prlm_cli.metrics import METRICS, direction
-from prlm_cli.metrics.intervals import Interval, paired_interval, paired_permutation_p
+from prlm_cli.metrics import direction
+from prlm_cli.metrics.effects import effect_size, holm, least_gain
+from prlm_cli.metrics.intervals import Interval, paired_interval, share_interval
+from prlm_cli.metrics.permutation import paired_permutation_p
+from prlm_cli.pipeline.aligned import Aligned, UserDifference, align, by_user, outcome, parts_of, read_joined
 from prlm_cli.pipeline.evaluate import Scores, score_generations
 
-_REQUIREMENT = re.compile(r"\s*(\w+)\s*(>=|<=)\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*", re.ASCII)
+Name = TypeVar("Name")
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -29,9 +33,20 @@ class Counts(msgspec.Struct, frozen=True):
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """A against B on one metric, over the queries that both answered and the metric applies to.
 
-    `difference` is A - B: above 0, A scores higher. `p` is two-sided. `by_query` and `by_user` (by the user's mean)
-    count how often A was better, and are None for a metric of which neither end is better. `only_a` and `only_b` count
-    the queries that the other lacks, `not_applicable` the common ones that the metric does not apply to.
+    `difference` is A - B: above 0, A scores higher. The interval is over users: it says nothing of seeds that nobody
+    ran. `only_a` and `only_b` count the queries that the other lacks, `not_applicable` the common ones that the metric
+    does not apply to, `generations_a` and `generations_b` the generations of the common queries: more than there are
+    queries where several seeds of a query are averaged.
+
+    Attributes:
+        p: Two-sided, of the permutation test.
+        p_holm: `p`, raised for all comparisons that were made together.
+        effect_size: Cohen's d of the users' mean differences; see `metrics.effects`.
+        least_gain: The smallest true difference that such a test set shows with 80 % power; see `metrics.effects`.
+        by_query: How often A was better; None, as `by_user` and `harm`, for a metric of which neither end is better.
+        by_user: The same, by the mean of a user's queries.
+        harm: The share of users whom A serves worse than B; where B does without the profile, the harm of
+            personalization.
     """
 
     metric: str
@@ -39,25 +54,28 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     mean_b: float
     difference: Interval
     p: float
+    p_holm: float
+    effect_size: float | None
+    least_gain: float | None
     by_query: Counts | None
     by_user: Counts | None
+    harm: Interval | None
     only_a: int
     only_b: int
     not_applicable: int
+    generations_a: int
+    generations_b: int
 
 
-class Requirement(NamedTuple):
-    """A bound that the whole interval of a difference must keep to."""
+class Compared(NamedTuple):
+    """The comparisons of two files, and the queries that they rest on."""
 
-    metric: str
-    sign: str
-    bound: float
+    aligned: Aligned
+    comparisons: list[Comparison]
 
-
-class _Pairs(NamedTuple):
-    a: list[float]
-    b: list[float]
-    user_ids: list[str]
+    def users(self, metric: str) -> list[UserDifference]:
+        """What each user's queries scored on average, the largest difference first."""
+        return by_user(self.aligned.by_query(metric))
 
 
 def compare(
@@ -72,11 +90,12 @@ def compare_all(
 ) -> list[Comparison]:
     """A against B on each metric; the generations are read once.
 
-    Queries that only one of them answered are left out, and counted.
+    Queries that only one of them answered are left out, and counted. Several generations of a query, each with a seed
+    of its own, are averaged.
 
     Raises:
-        DataError: If either is empty or holds a query twice, if they share no query, if a query is one user's in A and
-            another's in B, or if a metric applies to no common query.
+        DataError: If either is empty or holds a query twice with one seed, if they share no query, if a query is one
+            user's in A and another's in B, or if a metric applies to no common query.
         SettingsError: If a metric is unknown.
     """
     return compare_scores(score_generations(a, metrics), score_generations(b, metrics), metrics, resamples, seed)
@@ -84,130 +103,78 @@ def compare_all(
 
 def compare_scores(a: Scores, b: Scores, metrics: Sequence[str], resamples: int, seed: int) -> list[Comparison]:
     """As `compare_all`, of generations that are scored already."""
-    rows_a, rows_b = _rows("A", a), _rows("B", b)
-    common = [(row, rows_b[query_id]) for query_id, row in rows_a.items() if query_id in rows_b]
-    if not common:
-        raise DataError(
-            f"A and B share no query: A holds {len(a)} ('{a.query_ids[0]}', ...), B {len(b)} ('{b.query_ids[0]}', ...)",
-            hint="compare generations for the same queries",
-        )
-    _check_users(a, b, common)
-    found = []
-    for metric in dict.fromkeys(metrics):
-        pairs = _pairs(a, b, metric, common)
-        found.append(
-            Comparison(
-                metric=metric,
-                mean_a=math.fsum(pairs.a) / len(pairs.a),
-                mean_b=math.fsum(pairs.b) / len(pairs.b),
-                difference=paired_interval(*pairs, resamples=resamples, seed=seed),
-                p=paired_permutation_p(*pairs, resamples=resamples, seed=seed),
-                by_query=_counts(metric, _by_query(pairs)),
-                by_user=_counts(metric, _by_user(pairs)),
-                only_a=len(a) - len(common),
-                only_b=len(b) - len(common),
-                not_applicable=len(common) - len(pairs.a),
-            )
-        )
-    return found
+    return compare_many(a, {"B": b}, metrics, resamples, seed)["B"].comparisons
 
 
-def parse_requirement(text: str) -> Requirement:
-    """A requirement such as "rougeL>=+0.01": the 95 % interval of A - B must lie at or above the number (`<=`: below).
+def compare_many(
+    a: Scores, others: Mapping[Name, Scores], metrics: Sequence[str], resamples: int, seed: int
+) -> dict[Name, Compared]:
+    """As `compare_scores`, against several others; the p of each comparison is adjusted for all of them."""
+    names = list(dict.fromkeys(metrics))
+    aligned = {name: align(a, scores) for name, scores in others.items()}
+    found = {name: [_comparison(of, metric, resamples, seed) for metric in names] for name, of in aligned.items()}
+    return {name: Compared(aligned[name], comparisons) for name, comparisons in adjusted(found).items()}
+
+
+def compare_files(
+    a: Path, others: Iterable[Path], *, metrics: Sequence[str], resamples: int = 2000, seed: int = 0
+) -> dict[Path, Compared]:
+    """The generations of file `a` against those of each of the others; see `read_joined` for several seeds.
 
     Raises:
-        SettingsError: If the text is not one, or its metric is unknown.
+        DataError: As `compare_all`, or if a line is not a generation, or standard input is named twice.
+        SettingsError: If a metric is unknown.
     """
-    match = _REQUIREMENT.fullmatch(text)
-    if not match:
-        raise SettingsError(f"requirement '{text}': not METRIC>=NUMBER", hint='for example "rougeL>=+0.01"')
-    metric, sign, number = match.groups()
-    METRICS[metric]  # an unknown one is refused here, before anything is read
-    return Requirement(metric, sign, float(number))
+    paths = list(dict.fromkeys(others))
+    if [part for path in (a, *paths) for part in parts_of(path)].count(jsonl.STDIN) > 1:
+        raise DataError("standard input is named twice", hint="write one of the two to a file")
+    scores = score_generations(read_joined(a), metrics)
+    return compare_many(
+        scores, {p: score_generations(read_joined(p), metrics) for p in paths}, metrics, resamples, seed
+    )
 
 
-def meets(requirement: str, comparison: Comparison) -> bool:
-    """Whether the comparison meets the requirement; see `parse_requirement`.
-
-    Raises:
-        SettingsError: If the requirement cannot be read, or is about another metric.
-    """
-    metric, sign, bound = parse_requirement(requirement)
-    if metric != comparison.metric:
-        raise SettingsError(f"requirement '{requirement}' is not about {comparison.metric}", hint="compare that metric")
-    return comparison.difference.low >= bound if sign == ">=" else comparison.difference.high <= bound
+def adjusted(found: Mapping[Name, Sequence[Comparison]]) -> dict[Name, list[Comparison]]:
+    """Comparisons that were made together, in groups, with the p of each raised for all of them (Holm)."""
+    raised = iter(holm([comparison.p for comparisons in found.values() for comparison in comparisons]))
+    return {
+        name: [msgspec.structs.replace(comparison, p_holm=next(raised)) for comparison in comparisons]
+        for name, comparisons in found.items()
+    }
 
 
-def check(requirements: Iterable[str], comparisons: Sequence[Comparison]) -> None:
-    """Does nothing if every comparison meets the requirements on its metric.
-
-    Raises:
-        RefusedError: If one does not.
-        SettingsError: If a requirement cannot be read.
-    """
-    for requirement in requirements:
-        metric, sign, _ = parse_requirement(requirement)
-        for comparison in comparisons:
-            if comparison.metric == metric and not meets(requirement, comparison):
-                raise RefusedError(
-                    f"{requirement} is not met: A - B is {comparison.difference.mean:+.4f},"
-                    f" its 95 % interval {comparison.difference:+.4f}",
-                    hint=f"the {'lower' if sign == '>=' else 'upper'} end of the interval has to reach the number",
-                )
-
-
-def _rows(name: str, scores: Scores) -> dict[str, int]:
-    """The row of each query."""
-    if not scores:
-        raise DataError(f"{name} holds no generations", hint="give at least one record that `prlm generate` wrote")
-    rows: dict[str, int] = {}
-    for row, query_id in enumerate(scores.query_ids):
-        if rows.setdefault(query_id, row) != row:
-            raise DataError(f"{name} holds query '{query_id}' twice", hint="give one generation a query")
-    return rows
-
-
-def _check_users(a: Scores, b: Scores, common: Sequence[tuple[int, int]]) -> None:
-    for row_a, row_b in common:
-        if a.user_ids[row_a] != b.user_ids[row_b]:
-            raise DataError(
-                f"query '{a.query_ids[row_a]}' is of user '{a.user_ids[row_a]}' in A, of '{b.user_ids[row_b]}' in B",
-                hint="compare generations for the same queries",
-            )
+def _comparison(aligned: Aligned, metric: str, resamples: int, seed: int) -> Comparison:
+    queries = aligned.by_query(metric)
+    n = len(queries)
+    a, b = [query.a for query in queries], [query.b for query in queries]
+    differences, user_ids = [query.difference for query in queries], [query.user_id for query in queries]
+    users = [outcome(metric, user.difference) for user in by_user(queries)]
+    p = paired_permutation_p(a, b, user_ids, resamples=resamples, seed=seed)
+    generations_a, generations_b = aligned.generations()
+    has_better = direction(metric) != 0
+    return Comparison(
+        metric=metric,
+        mean_a=math.fsum(a) / n,
+        mean_b=math.fsum(b) / n,
+        difference=paired_interval(a, b, user_ids, resamples=resamples, seed=seed),
+        p=p,
+        p_holm=p,
+        effect_size=effect_size(differences, user_ids),
+        least_gain=least_gain(differences, user_ids),
+        by_query=_counts([outcome(metric, difference) for difference in differences]) if has_better else None,
+        by_user=_counts(users) if has_better else None,
+        harm=_harm(users) if has_better else None,
+        only_a=aligned.only_a,
+        only_b=aligned.only_b,
+        not_applicable=len(aligned.rows) - n,
+        generations_a=generations_a,
+        generations_b=generations_b,
+    )
 
 
-def _pairs(a: Scores, b: Scores, metric: str, common: Sequence[tuple[int, int]]) -> _Pairs:
-    pairs = _Pairs([], [], [])
-    column_a, column_b = a[metric], b[metric]
-    for row_a, row_b in common:
-        value_a, value_b = column_a[row_a], column_b[row_b]
-        if value_a is not None and value_b is not None:
-            pairs.a.append(value_a)
-            pairs.b.append(value_b)
-            pairs.user_ids.append(a.user_ids[row_a])
-    if not pairs.a:
-        raise DataError(
-            f"metric '{metric}' applies to none of the {len(common)} common queries",
-            hint="most metrics need a target, copy_rate a profile",
-        )
-    return pairs
+def _counts(outcomes: Sequence[int]) -> Counts:
+    return Counts(win=outcomes.count(1), tie=outcomes.count(0), loss=outcomes.count(-1))
 
 
-def _by_query(pairs: _Pairs) -> Iterator[float]:
-    return (a - b for a, b in zip(pairs.a, pairs.b, strict=True))
-
-
-def _by_user(pairs: _Pairs) -> Iterator[float]:
-    """Each user's sum of differences, which has the sign of the mean."""
-    rows: dict[str, list[float]] = {}
-    for user_id, difference in zip(pairs.user_ids, _by_query(pairs), strict=True):
-        rows.setdefault(user_id, []).append(difference)
-    return (math.fsum(differences) for differences in rows.values())
-
-
-def _counts(metric: str, differences: Iterable[float]) -> Counts | None:
-    better = direction(metric)
-    if better == 0:
-        return None
-    signs = [(difference > 0) - (difference < 0) for difference in differences]
-    return Counts(win=signs.count(better), tie=signs.count(0), loss=signs.count(-better))
+def _harm(users: Sequence[int]) -> Interval:
+    return share_interval([user == -1 for user in users], [str(number) for number in range(len(users))])

@@ -38,6 +38,7 @@ class Scores:
     def __init__(self, metrics: Sequence[str]) -> None:
         self.query_ids: list[str] = []
         self.user_ids: list[str] = []
+        self.seeds: list[int] = []
         self.policies: set[str] = set()
         self.retrievers: set[str] = set()
         self._columns = {metric: array("d") for metric in metrics}
@@ -49,6 +50,7 @@ class Scores:
         """Adds one generation and its scores, in the order of the metrics."""
         self.query_ids.append(generation.query_id)
         self.user_ids.append(sys.intern(generation.user_id))
+        self.seeds.append(generation.seed)
         self.policies.add(generation.policy)
         self.retrievers.add(generation.retriever)
         for column, value in zip(self._columns.values(), values, strict=True):

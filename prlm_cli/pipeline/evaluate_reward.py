@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
 from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError
-from prlm_cli.core.records import PreferencePair
+from prlm_cli.core.records import PreferencePair, Retrieved
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config, RewardSettings, resolve
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.pipeline.best_of_n import with_samples
 from prlm_cli.pipeline.completion_cache import completion_cache
-from prlm_cli.pipeline.held_out import heldout_users, is_heldout_query, split_pairs
+from prlm_cli.pipeline.held_out import heldout_users, is_heldout_query
 from prlm_cli.pipeline.pair_scores import Part
 from prlm_cli.pipeline.pairs import PAIRS, pair_policy
 from prlm_cli.pipeline.reward_models import load_reward_model, load_twin
 from prlm_cli.pipeline.reward_quality import RewardQuality, reward_quality
 from prlm_cli.pipeline.training_set import training_queries
+
+Record = TypeVar("Record", PreferencePair, Retrieved)
 
 
 def reward_run(workspace: Workspace, name: str | None) -> Run:
@@ -33,6 +37,13 @@ def reward_run(workspace: Workspace, name: str | None) -> Run:
     raise DataError(f"no reward model in {workspace.folder}", hint="run `prlm train-reward` first")
 
 
+class _HeldOut(NamedTuple):
+    """What a model was not trained on: pairs, and the queries of the index, where these can be told apart."""
+
+    pairs: Sequence[PreferencePair]
+    queries: Sequence[Retrieved] = ()
+
+
 def evaluate_reward(
     workspace: Workspace,
     run: Run,
@@ -44,7 +55,7 @@ def evaluate_reward(
     """The diagnostics of a run's reward model. The run stays as it is; completions are kept in the workspace's cache.
 
     Args:
-        workspace: Where the run is; its index is read only where completions are drawn from a warm start.
+        workspace: Where the run is; its index is read only where completions are drawn.
         run: A finished reward model.
         config: The run's settings, with others for the diagnostics.
         pairs: To judge it on, instead of the run's own. In both it is judged on users that it was not trained on, and
@@ -56,15 +67,14 @@ def evaluate_reward(
     """
     reporter = reporter or Silent()
     trained = resolve(config_file=run.folder / "config.toml")
-    users, queries = _held_out(run, trained.reward, pairs)
-    of_users, of_queries = Part(users), Part(queries)
-    if config.diagnostics.samples and any(pair.target for pair in (*users, *queries)):
-        of_users, of_queries = _sampled(workspace, trained, config, reporter, users, queries)
+    parts = [Part(part.pairs) for part in _held_out(run, trained.reward, pairs, [])]
+    if config.diagnostics.samples and any(pair.target for part in parts for pair in part.pairs):
+        parts = _sampled(workspace, run, trained, config, pairs, reporter)
     model = load_reward_model(run, reporter)  # only now: one model in memory at a time
     return reward_quality(
         model,
-        users=of_users,
-        queries=of_queries,
+        users=parts[0],
+        queries=parts[1],
         blind=load_twin(run, reporter),
         temperature=model.temperature,
         resamples=config.eval.bootstrap,
@@ -73,31 +83,48 @@ def evaluate_reward(
 
 
 def _sampled(
-    workspace: Workspace, trained: Config, config: Config, reporter: Reporter, *parts: Sequence[PreferencePair]
+    workspace: Workspace,
+    run: Run,
+    trained: Config,
+    config: Config,
+    pairs: Sequence[PreferencePair] | None,
+    reporter: Reporter,
 ) -> list[Part]:
-    """The parts with completions by the policy that wrote the answers of the run's pairs."""
-    training = []
-    if trained.pairs.policy == "warm-start":
-        with workspace.open_store() as store:
-            training = training_queries(store, trained)
+    """The parts with completions by the policy that wrote the answers of the run's pairs.
+
+    They are drawn for queries of the index as well, of which only some have pairs; not where other pairs were brought.
+    """
+    training = _training_queries(workspace, trained)
     policy = pair_policy(workspace, training, trained, reporter)
+    held_out = _held_out(run, trained.reward, pairs, training if pairs is None else [])
     with completion_cache(workspace, policy, reporter) as cache:
-        return [with_samples(part, policy, config, reporter, cache) for part in parts]
+        return [with_samples(part.pairs, policy, config, reporter, cache, part.queries) for part in held_out]
+
+
+def _training_queries(workspace: Workspace, trained: Config) -> list[Retrieved]:
+    """Those of the index; none where it has none, as where pairs were brought to train on."""
+    if workspace.index.exists():
+        with workspace.open_store() as store, contextlib.suppress(DataError):
+            return training_queries(store, trained)
+    return []
 
 
 def _held_out(
-    run: Run, settings: RewardSettings, given: Sequence[PreferencePair] | None
-) -> tuple[Sequence[PreferencePair], Sequence[PreferencePair]]:
+    run: Run, settings: RewardSettings, given: Sequence[PreferencePair] | None, queries: Sequence[Retrieved]
+) -> tuple[_HeldOut, _HeldOut]:
+    """Of users that the model was not trained on, and held-out ones of the others."""
     path = run.folder / PAIRS
     if not path.exists():
         # Without them nobody knows which users it was trained on.
         raise DataError(f"run '{run.name}' has kept no pairs", hint="train the reward model again")
     own = list(jsonl.read(path, PreferencePair))
-    if given is None:
-        split = split_pairs(own, settings)
-        return split.heldout_users, split.heldout_queries
     known = {pair.user_id for pair in own}
     trained_on = known - heldout_users(known, settings.heldout_share)
-    unseen = [pair for pair in given if pair.user_id not in trained_on]
-    others = (pair for pair in given if pair.user_id in trained_on)
-    return unseen, [pair for pair in others if is_heldout_query(pair.query_id, settings.heldout_queries)]
+
+    def parts(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+        unseen = [record for record in records if record.user_id not in trained_on]
+        others = (record for record in records if record.user_id in trained_on)
+        return unseen, [record for record in others if is_heldout_query(record.query_id, settings.heldout_queries)]
+
+    users, others = zip(parts(own if given is None else given), parts(queries), strict=True)
+    return _HeldOut(*users), _HeldOut(*others)

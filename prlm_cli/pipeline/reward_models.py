@@ -79,14 +79,16 @@ def load_reward_model(run: Run, reporter: Reporter, *, blind: bool = False, base
         StorageError: If the run has none, or it is damaged.
     """
     from prlm_cli.models.reward_model import load_temperature
+    from prlm_cli.models.with_echo import with_saved_echo
 
     config = resolve(config_file=run.folder / "config.toml")
     saved = (twin_of(run) if blind else run).adapter
     if not saved.is_dir():
         what = "blind twin" if blind else "reward model"
         raise StorageError(f"run '{run.name}' holds no {what}", hint="train the reward model again")
+    network = _load_network(saved, config, base, "blind" if blind else "reward", reporter)
     return RewardModel(
-        _load_network(saved, config, base, "blind" if blind else "reward", reporter),
+        with_saved_echo(network, saved),
         sees_profile=config.reward.profile and not blind,
         temperature=load_temperature(saved),
     )

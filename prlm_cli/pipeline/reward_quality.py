@@ -24,10 +24,10 @@ from prlm_cli.metrics.calibration import Calibration, calibration
 from prlm_cli.metrics.correlation import kendall, spearman
 from prlm_cli.metrics.intervals import Interval, mean_interval, paired_interval, share_interval
 from prlm_cli.metrics.rouge import rouge
+from prlm_cli.models.echo import EchoRule
 from prlm_cli.models.scorer import Item, Scorer
 from prlm_cli.pipeline.best_of_n import BestOfN, Candidate, best_of_n
 from prlm_cli.pipeline.pair_scores import Accuracy, PairScores, Part, accuracy, is_crossed, score_pairs
-from prlm_cli.rewards.echo import EchoRule
 
 HEADLINE = "own>swapped"
 ECHO, SHORTER, LONGER, BLIND = "echo", "shorter", "longer", "blind"

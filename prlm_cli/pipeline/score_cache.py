@@ -83,6 +83,6 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _key(encoded: Encoded) -> bytes:
-    first, second = encoded
-    content = array("q", [len(first), *first, *second]).tobytes()
+    ids, more, echo = encoded
+    content = array("q", [len(ids), *ids, *more]).tobytes() + array("d", [echo]).tobytes()
     return hashlib.blake2b(content, digest_size=16).digest()

@@ -12,6 +12,7 @@ from prlm_cli.core.records import PreferencePair, Query, Retrieved
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config
 from prlm_cli.core.workspace import Run, Workspace, write_text
+from prlm_cli.models.echo import EchoRule
 from prlm_cli.models.scorer import Item, Scorer
 from prlm_cli.pipeline.given_pairs import with_contrast
 from prlm_cli.pipeline.held_out import Split, split_pairs
@@ -137,10 +138,13 @@ def _train_one(
     run: Run, training: list[PreferencePair], split: Split, config: Config, reporter: Reporter, *, blind: bool = False
 ) -> int:
     """Trains the reward model or its blind twin, keeps it, and says in how many steps."""
-    from prlm_cli.models.reward_model import fit_temperature, save_temperature
+    from prlm_cli.models.reward_model import fit_echo_weight, fit_temperature, save_temperature
+    from prlm_cli.models.with_echo import WithEcho
     from prlm_cli.training.contrastive import train_contrastive
 
     model = new_reward_model(config, reporter, blind=blind)
+    if config.reward.echo and model.sees_profile:
+        model.network = WithEcho(model.network, fit_echo_weight(_margins(EchoRule(), training)))
     steps = train_contrastive(
         model,
         training,

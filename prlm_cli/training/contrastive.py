@@ -28,7 +28,6 @@ from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.records import PreferencePair, ProfileDocument
 from prlm_cli.core.reporting import Stage
 from prlm_cli.core.settings import RewardSettings
-from prlm_cli.models.causal_network import CausalNetwork
 from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.models.reward_model import Encoded, RewardModel
 from prlm_cli.models.scorer import Item
@@ -39,7 +38,6 @@ from prlm_cli.training.order import query_order
 from prlm_cli.training.supervised import remove_printer
 
 _SAVES = 4
-_ADAPTER_RATE, _ENCODER_RATE = 2e-4, 5e-5
 
 
 class Contrast(NamedTuple):
@@ -93,8 +91,7 @@ def train_contrastive(
     steps = settings.steps or math.ceil(settings.epochs * len(groups) / settings.batch_size)
     names = [f"{n:09}" for n in range(len(groups))]
     order = query_order(names, steps * settings.batch_size, seed)
-    is_adapter = isinstance(reward_model.network, CausalNetwork)
-    rate = settings.learning_rate or (_ADAPTER_RATE if is_adapter else _ENCODER_RATE)
+    rate = settings.learning_rate or reward_model.network.learning_rate
     if torch.cuda.is_available():
         _checkpoint_activations(reward_model.network)
     stop = StopOnSignal()

@@ -24,17 +24,11 @@ def worse(write_jsonl):
     return write_jsonl(generations([None] * 10 + [TARGET] * 2), "worse.jsonl")
 
 
-def test_compare_prints_a_table(prlm, better, worse):
-    result = prlm("compare", better, worse, "--metric", "exact_match", "--metric", "length")
+def test_compare_prints_what_differs_and_what_it_is_worth_to_users(prlm, golden, better, worse):
+    result = prlm("compare", better, worse, "--metric", "exact_match", "--metric", "length", "--by", "user")
 
-    header, exact_match, length = (line.split("  ") for line in result.stdout.splitlines())
     assert (result.exit_code, result.stderr) == (0, "")
-    assert [word.strip() for word in header if word] == [
-        "metric", "A", "B", "A - B", "95 % interval", "p", "win/tie/loss", "by user", "n",
-    ]  # fmt: skip
-    assert exact_match[:4] == ["exact_match", "1.0000", "0.1667", "+0.8333"]
-    assert [word.strip() for word in exact_match[-3:]] == ["10/2/0", "10/2/0", "12"]
-    assert [word.strip() for word in length if word][-3:] == ["n/a", "n/a", "12"]
+    golden("compare.txt", result.stdout)
 
 
 def test_compare_prints_json(prlm, better, worse):
@@ -44,6 +38,40 @@ def test_compare_prints_json(prlm, better, worse):
     assert (comparison["a"], comparison["b"], comparison["metric"]) == (str(better), str(worse), "rougeL")
     assert comparison["difference"]["low"] > 0.5
     assert comparison["by_query"] == {"win": 10, "tie": 2, "loss": 0}
+    assert (comparison["harm"]["mean"], comparison["p_holm"]) == (0.0, comparison["p"])
+    assert "users" not in comparison
+
+
+def test_compare_by_user_adds_the_users_to_the_json(prlm, better, worse):
+    result = prlm("compare", better, worse, "--metric", "exact_match", "--by", "user", "--json")
+    users = json.loads(result.stdout)[0]["users"]
+
+    assert users[0] == {"user_id": "u0", "a": 1.0, "b": 0.0, "difference": 1.0, "queries": 1}
+    assert [user["difference"] for user in users] == [1.0] * 10 + [0.0] * 2
+
+
+def test_compare_of_one_user_prints_no_figure_that_needs_more(prlm, write_jsonl):
+    alone = write_jsonl(generations([TARGET]), "alone.jsonl")
+
+    result = prlm("compare", alone, alone)
+
+    users = result.stdout.splitlines()[-1].split()
+    assert result.exit_code == 0
+    assert users[:4] == ["rougeL", "1", "0/1/0", "n/a"]
+    assert users[-1] == "n/a"
+
+
+def test_compare_pools_seeds_and_says_so(prlm, better, worse, write_jsonl):
+    again = [{**record, "seed": 1, "policy": "p1"} for record in generations([TARGET] * 6 + [None] * 6)]
+    pooled = f"{better},{write_jsonl(again, 'again.jsonl')}"
+
+    result = prlm("compare", pooled, worse, "--metric", "exact_match")
+
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[1].split()[:4] == ["exact_match", "0.7500", "0.1667", "+0.5833"]
+    assert result.stderr == (
+        f"prlm: {pooled}: 24 generations of 12 queries by p, p1; the seeds of a query are averaged\n"
+    )
 
 
 def test_compare_holds_one_file_against_several(prlm, better, worse):
@@ -93,8 +121,14 @@ def test_compare_requires_a_metric_of_every_file(prlm, better, worse):
         (["{better}", "{better}", "--metric", "rogueL"], "no metric 'rogueL'; did you mean rougeL?"),
         (["{better}", "{better}", "--require", "rougeL"], "requirement 'rougeL': not METRIC>=NUMBER"),
         (["{better}", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
+        (["{better},nowhere.jsonl", "{better}"], "nowhere.jsonl: no such file"),
+        (
+            ["{better},{better}", "{better}"],
+            "A holds query 'q0' twice with seed 0; give one generation a query and seed",
+        ),
+        (["{better}", "{better}", "--by", "query"], "Invalid value for '--by'"),
     ],
-    ids=["one-file", "stdin-twice", "metric", "requirement", "no-file"],
+    ids=["one-file", "stdin-twice", "metric", "requirement", "no-file", "no-part", "same-seed", "by"],
 )
 def test_compare_refuses_in_one_line(prlm, better, arguments, message):
     result = prlm("compare", *(argument.format(better=better) for argument in arguments))

@@ -2,51 +2,46 @@ import math
 import random
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
+from scipy import stats
 
 from prlm_cli.core.errors import DataError
 from prlm_cli.metrics.intervals import (
     Interval,
+    effective_users,
     mean_interval,
     paired_interval,
-    paired_permutation_p,
+    paired_statistic_interval,
     share_interval,
+    statistic_interval,
 )
-
-ROWS = st.lists(
-    st.tuples(st.floats(0, 1, width=32), st.floats(0, 1, width=32), st.sampled_from("abcdef")), min_size=1, max_size=30
-)
+from tests.metrics.samples import ROWS, columns, simulated
 
 
-def columns(rows):
-    a, b, user_ids = zip(*rows, strict=True)
-    return list(a), list(b), list(user_ids)
+def root_mean(sums):
+    return np.sqrt(sums[..., 0] / sums[..., 1])
 
 
-def simulated(users, seed, effect=0.0):
-    """Rows of users who differ: each user's rows share a level, and users have one to four rows."""
-    rng = random.Random(seed)
-    rows = []
-    for user in range(users):
-        level = rng.gauss(effect, 1.0)
-        rows += [(level + rng.gauss(0.0, 0.3), f"u{user}") for _ in range(rng.randint(1, 4))]
-    return [value for value, _ in rows], [user_id for _, user_id in rows]
+def squares(values):
+    """What a root mean square is made of: (n, 2), each row's square and 1."""
+    return np.array([[value * value, 1.0] for value in values])
 
 
-def plain_bootstrap(values, user_ids, resamples, seed):
-    """The same interval as a loop: draw users, take all of their rows, average."""
+def looped_bootstrap(values, user_ids, resamples, seed, value=lambda rows: sum(rows) / len(rows)):
+    """The same interval as a loop: draw users, take all of their rows, cut off the expanded percentiles."""
     rng = random.Random(seed)
     users = {}
-    for value, user_id in zip(values, user_ids, strict=True):
-        users.setdefault(user_id, []).append(value)
-    means = []
-    for _ in range(resamples):
-        rows = [value for user_id in rng.choices(list(users), k=len(users)) for value in users[user_id]]
-        means.append(sum(rows) / len(rows))
-    means.sort()
-    return means[round(0.025 * resamples)], means[round(0.975 * resamples)]
+    for row, user_id in zip(values, user_ids, strict=True):
+        users.setdefault(user_id, []).append(row)
+    found = sorted(
+        value([row for user_id in rng.choices(list(users), k=len(users)) for row in users[user_id]])
+        for _ in range(resamples)
+    )
+    effective = len(values) ** 2 / sum(len(rows) ** 2 for rows in users.values())
+    cut = stats.norm.cdf(stats.t.ppf(0.025, effective - 1) * math.sqrt(effective / (effective - 1)))
+    return found[round(cut * resamples)], found[round((1 - cut) * resamples)]
 
 
 def test_mean_interval_has_the_exact_mean_and_counts():
@@ -56,9 +51,9 @@ def test_mean_interval_has_the_exact_mean_and_counts():
     assert (interval.low, interval.high) == pytest.approx((0.1, 0.1))
 
 
-def test_mean_interval_agrees_with_a_plain_cluster_bootstrap():
+def test_mean_interval_agrees_with_a_looped_cluster_bootstrap():
     values, user_ids = simulated(users=60, seed=1)
-    low, high = plain_bootstrap(values, user_ids, resamples=4000, seed=2)
+    low, high = looped_bootstrap(values, user_ids, resamples=4000, seed=2)
 
     interval = mean_interval(values, user_ids, resamples=4000, seed=3)
 
@@ -66,12 +61,71 @@ def test_mean_interval_agrees_with_a_plain_cluster_bootstrap():
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.08 * (high - low))
 
 
-def test_mean_interval_covers_the_truth_about_as_often_as_it_says():
-    intervals = [mean_interval(*simulated(users=40, seed=seed), resamples=300, seed=seed) for seed in range(300)]
+def test_statistic_interval_agrees_with_a_looped_cluster_bootstrap():
+    values, user_ids = simulated(users=60, seed=1)
+    low, high = looped_bootstrap(
+        values, user_ids, 4000, seed=2, value=lambda rows: math.sqrt(sum(row**2 for row in rows) / len(rows))
+    )
+
+    interval = statistic_interval(squares(values), user_ids, root_mean, resamples=4000, seed=3)
+
+    assert interval.mean == pytest.approx(np.sqrt(np.mean(np.square(values))))
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.08 * (high - low))
+    assert (interval.n, interval.users) == (len(values), 60)
+
+
+def test_paired_statistic_interval_resamples_the_users_of_both_sides_together():
+    values, user_ids = simulated(users=30, seed=3)
+    shifted = [value + 1.0 for value in values]
+    a, b = squares(shifted), squares(values)
+
+    same = paired_statistic_interval(a, a, user_ids, root_mean)
+    apart = paired_statistic_interval(a, b, user_ids, root_mean)
+
+    assert (same.mean, same.low, same.high) == (0.0, 0.0, 0.0)
+    assert apart.mean == pytest.approx(root_mean(a.sum(axis=0)) - root_mean(b.sum(axis=0)))
+    assert apart.low < apart.mean < apart.high
+
+
+def test_paired_statistic_interval_of_means_is_the_paired_interval():
+    a, user_ids = simulated(users=30, seed=3)
+    b = [value / 2 for value in a]
+    rows = [np.array([[value, 1.0] for value in column]) for column in (a, b)]
+
+    general = paired_statistic_interval(*rows, user_ids, lambda sums: sums[..., 0] / sums[..., 1], seed=1)
+    simple = paired_interval(a, b, user_ids, seed=1)
+
+    assert msgspec.structs.astuple(general) == pytest.approx(msgspec.structs.astuple(simple))
+
+
+@pytest.mark.parametrize("users", [10, 20, 40])
+def test_mean_interval_covers_the_truth_as_often_as_it_says(users):
+    intervals = [mean_interval(*simulated(users, seed), resamples=400, seed=seed) for seed in range(1000)]
 
     covered = sum(interval.low <= 0.0 <= interval.high for interval in intervals) / len(intervals)
 
-    assert 0.90 <= covered <= 0.98
+    assert 0.93 <= covered <= 0.97
+
+
+def test_interval_of_few_users_misses_as_often_as_all_of_them_lie_on_one_side():
+    intervals = [mean_interval(*simulated(3, seed), resamples=400, seed=seed) for seed in range(1000)]
+
+    missed = sum(not interval.low <= 0.0 <= interval.high for interval in intervals) / len(intervals)
+
+    assert missed == pytest.approx(2**-2, abs=0.03)
+
+
+def test_users_with_most_of_the_rows_count_as_few():
+    assert effective_users(np.array([3, 3, 3, 3])) == 4.0
+    assert effective_users(np.array([97, 1, 1, 1])) == pytest.approx(1.0627, abs=1e-3)
+
+
+def test_interval_holds_every_resample_where_one_user_has_nearly_all_rows():
+    values, user_ids = [0.0] * 97 + [1.0, 1.0], ["u0"] * 97 + ["u1", "u2"]
+
+    interval = mean_interval(values, user_ids)
+
+    assert (interval.low, interval.high) == (0.0, 1.0)
 
 
 def test_mean_interval_is_wider_when_rows_come_from_fewer_users():
@@ -100,7 +154,7 @@ def test_mean_interval_depends_on_the_seed_alone():
 def test_mean_interval_in_batches_is_one_of_as_many_resamples(monkeypatch):
     values, user_ids = simulated(users=20, seed=7)
     whole = mean_interval(values, user_ids, resamples=500)
-    monkeypatch.setattr("prlm_cli.metrics.intervals._CELLS_AT_ONCE", 20 * 7)
+    monkeypatch.setattr("prlm_cli.metrics.clusters._CELLS_AT_ONCE", 20 * 7)
 
     assert mean_interval(values, user_ids, resamples=500) == whole
 
@@ -118,11 +172,18 @@ def test_interval_is_formatted_by_its_ends():
 
 
 @pytest.mark.parametrize(
-    "function", [lambda: mean_interval([], []), lambda: paired_permutation_p([], [], [])], ids=["interval", "p"]
+    "function",
+    [mean_interval, share_interval, lambda *none: paired_interval([], *none)],
+    ids=["mean", "share", "paired"],
 )
 def test_no_rows_are_an_error(function):
     with pytest.raises(DataError, match="no scores"):
-        function()
+        function([], [])
+
+
+def test_as_many_user_ids_as_rows_are_asked_for():
+    with pytest.raises(ValueError, match="user ids"):
+        mean_interval([0.1, 0.2], ["u1"])
 
 
 @given(ROWS)
@@ -141,46 +202,6 @@ def test_swapping_a_and_b_negates_the_paired_interval(rows):
     one, other = (paired_interval(x, y, user_ids, resamples=100) for x, y in ((a, b), (b, a)))
 
     assert (one.mean, one.low, one.high) == (-other.mean, -other.high, -other.low)
-
-
-@given(ROWS)
-def test_swapping_a_and_b_leaves_p(rows):
-    a, b, user_ids = columns(rows)
-    one, other = (paired_permutation_p(x, y, user_ids, resamples=32) for x, y in ((a, b), (b, a)))
-
-    assert one == other
-    assert 0 < one <= 1
-
-
-def test_permutation_p_counts_every_swap_of_few_users():
-    # All four users favour a: only the observed signs and all of them flipped are as extreme, 2 of 16.
-    assert paired_permutation_p([1.0, 2.0, 3.0, 4.0], [0.0] * 4, list("wxyz")) == 2 / 16
-
-
-def test_permutation_p_swaps_users_not_rows():
-    assert paired_permutation_p([1.0] * 20, [0.0] * 20, ["x"] * 10 + ["y"] * 10) == 2 / 4
-
-
-def test_permutation_p_of_equal_scores_is_one():
-    assert paired_permutation_p([0.3] * 30, [0.3] * 30, [str(n) for n in range(30)]) == 1.0
-
-
-def test_permutation_p_sees_a_clear_effect_and_doubts_none():
-    effect, effect_users = simulated(users=40, seed=8, effect=1.0)
-    nothing, nothing_users = simulated(users=40, seed=9)
-
-    assert paired_permutation_p(effect, [0.0] * len(effect), effect_users) < 0.001
-    assert paired_permutation_p(nothing, [0.0] * len(nothing), nothing_users) > 0.05
-
-
-def test_random_and_complete_permutations_agree():
-    values, user_ids = simulated(users=11, seed=10, effect=0.5)
-    zeros = [0.0] * len(values)
-
-    complete = paired_permutation_p(values, zeros, user_ids, resamples=2**11)
-    sampled = paired_permutation_p(values, zeros, user_ids, resamples=2**11 - 1)
-
-    assert sampled == pytest.approx(complete, abs=0.03)
 
 
 def test_a_share_of_few_users_is_never_certain():

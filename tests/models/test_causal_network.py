@@ -26,7 +26,7 @@ from prlm_cli.models import causal_network
 from prlm_cli.models.adapters import add_adapter, save_adapter
 from prlm_cli.models.causal_network import CausalNetwork, load_causal_network, new_causal_network
 from prlm_cli.models.loading import load_base, load_tokenizer
-from prlm_cli.models.reward_model import RewardModel
+from prlm_cli.models.reward_model import Encoded, RewardModel
 from prlm_cli.models.scorer import Item
 from prlm_cli.models.tokenization import TokenizerCodec
 from prlm_cli.tasks import TASKS
@@ -89,7 +89,7 @@ def network(request):
 
 def _alone(network, encoded):
     """The score of one input by one plain forward pass of the library's own model."""
-    prompt, answer = encoded
+    prompt, answer, _ = encoded
     model = network.model.get_base_model()
     hidden = model.base_model(input_ids=torch.tensor([[*prompt, *answer]]), use_cache=False).last_hidden_state
     return hidden[0, -1].float() @ network.head.weight[0]
@@ -98,7 +98,7 @@ def _alone(network, encoded):
 @settings(max_examples=12)
 @given(drawn=_INPUTS, order=st.randoms(use_true_random=False))
 def test_scores_are_those_of_single_forward_passes(network, drawn, order):
-    inputs = [(prompt, answer) for prompt, answers in drawn for answer in answers]
+    inputs = [Encoded(prompt, answer) for prompt, answers in drawn for answer in answers]
     order.shuffle(inputs)
 
     found = RewardModel(network, sees_profile=True).scores_of(inputs)
@@ -108,7 +108,8 @@ def test_scores_are_those_of_single_forward_passes(network, drawn, order):
 
 
 def test_gradients_are_those_of_single_forward_passes(network):
-    inputs = [((5, 9, 2, 7), (3,)), ((5, 9, 2, 7), (4, 4, 8)), ((11,), ()), ((5, 9, 2, 7), (1, 2)), ((30, 31), (9,))]
+    prompts = [((5, 9, 2, 7), (3,)), ((5, 9, 2, 7), (4, 4, 8)), ((11,), ()), ((5, 9, 2, 7), (1, 2)), ((30, 31), (9,))]
+    inputs = [Encoded(*prompt) for prompt in prompts]
     weights = torch.linspace(-1, 2, len(inputs))
     network.model.train()
 
@@ -128,7 +129,7 @@ def test_gradients_are_those_of_single_forward_passes(network):
 @settings(max_examples=50)
 @given(drawn=_INPUTS, budget=st.integers(1, 90))
 def test_a_batch_is_bounded_in_tokens_and_every_input_is_in_one(network, drawn, budget):
-    inputs = list(dict.fromkeys((prompt, answer) for prompt, answers in drawn for answer in answers))
+    inputs = list(dict.fromkeys(Encoded(prompt, answer) for prompt, answers in drawn for answer in answers))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(causal_network, "_TOKENS_A_BATCH", budget)
         patch.setattr(causal_network, "_TOKENS_A_TREE", budget)
@@ -138,7 +139,7 @@ def test_a_batch_is_bounded_in_tokens_and_every_input_is_in_one(network, drawn, 
     for batch in batches:
         rows: dict[tuple[int, ...], int] = {}
         for n in batch:
-            prompt, answer = inputs[n]
+            prompt, answer, _ = inputs[n]
             key = prompt if network.shares_prompts else inputs[n]
             rows[key] = rows.get(key, len(prompt) - 1) + 1 + len(answer)
         assert len(batch) == 1 or len(rows) * max(rows.values()) <= budget
@@ -174,11 +175,12 @@ def _scores(network):
 
 def test_what_is_scored_is_the_prompt_and_the_answer_without_an_end(tiny_model):
     network = _new(tiny_model)
-    ((prompt, answer),) = network.encode(ITEMS[:1])
+    ((prompt, answer, echo),) = network.encode(ITEMS[:1])
     decode = network.builder.codec.tokenizer.decode
 
     assert decode(prompt) == "Text: About Deep parsing.\nTitle: Deep parsing\n\nText: We parse.\nTitle:"
     assert decode(answer) == " Parsing"
+    assert echo == 0.0
 
 
 def test_control_tokens_in_an_answer_stay_text_and_a_long_one_is_cut_at_its_end(tiny_model):

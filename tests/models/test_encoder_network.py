@@ -40,7 +40,7 @@ def _profile(*records):
 
 
 def test_without_records_the_input_is_the_pair_of_query_and_answer(network):
-    ((ids, types),) = network.encode([Item("red  cat", [], "a tree")])
+    ((ids, types, _),) = network.encode([Item("red  cat", [], "a tree")])
 
     assert _tokens((ids, types)) == "[CLS] red cat [SEP] a tree [SEP]"
     assert types == (0, 0, 0, 0, 1, 1, 1)
@@ -62,10 +62,10 @@ def test_a_control_token_that_somebody_wrote_ends_nothing(network):
 @given(text=_WORDS, answer=_WORDS, title=_WORDS, body=_WORDS, sees=st.booleans())
 def test_whatever_is_asked_fits_and_only_the_first_part_loses_its_end(network, text, answer, title, body, sees):
     item = Item(text, _profile((title, body)) if sees else [], answer)
-    ((ids, types),) = network.encode([item])
+    ((ids, types, _),) = network.encode([item])
     first = [i for i, kind in zip(ids, types, strict=True) if not kind]
     second = [i for i, kind in zip(ids, types, strict=True) if kind]
-    ((whole, kinds),) = network.encode([Item("", [], answer)])
+    ((whole, kinds, _),) = network.encode([Item("", [], answer)])
 
     assert len(ids) <= 24
     assert second == [i for i, kind in zip(whole, kinds, strict=True) if kind]
@@ -93,7 +93,7 @@ def test_scores_are_those_of_single_forward_passes(network, pairs):
     with torch.no_grad():
         alone = [
             float(network.model(input_ids=torch.tensor([ids]), token_type_ids=torch.tensor([types])).logits)
-            for ids, types in inputs
+            for ids, types, _ in inputs
         ]
     assert found == pytest.approx(alone, abs=1e-5)
 
@@ -176,7 +176,7 @@ def test_bert_base_in_its_real_shape_is_scored_and_trained_whole(tmp_path, folde
     inputs = network.encode(items)
     network(inputs[1:]).sum().backward()
 
-    assert [len(ids) for ids, _ in inputs] == [512, 5]
+    assert [len(ids) for ids, *_ in inputs] == [512, 5]
     assert all(torch.isfinite(torch.tensor(RewardModel(network, sees_profile=False).scores(items))))
     assert network.model.classifier.weight.shape == (1, 768)
     unused = {"bert.embeddings.position_ids"}

@@ -11,7 +11,13 @@ from prlm_cli.core.records import ProfileDocument
 from prlm_cli.core.settings import ModelSettings
 from prlm_cli.models.causal_network import new_causal_network
 from prlm_cli.models.loading import load_base, load_tokenizer
-from prlm_cli.models.reward_model import RewardModel, fit_temperature, load_temperature, save_temperature
+from prlm_cli.models.reward_model import (
+    RewardModel,
+    fit_echo_weight,
+    fit_temperature,
+    load_temperature,
+    save_temperature,
+)
 from prlm_cli.models.scorer import Item
 from prlm_cli.models.tokenization import TokenizerCodec
 from prlm_cli.pipeline.pair_scores import Part
@@ -111,6 +117,20 @@ def test_a_reward_is_the_sigmoid_of_the_tempered_score(reward_model, monkeypatch
 )
 def test_the_temperature_that_makes_the_margins_most_likely(margins, temperature):
     assert fit_temperature(margins) == pytest.approx(temperature)
+
+
+@pytest.mark.parametrize(
+    ("margins", "weight"),
+    [
+        ([], 0.0),
+        ([0.0, 0.0], 0.0),
+        ([-0.2, -0.1], 0.0),  # a rule that is wrong is not turned round
+        ([0.2, 0.1], 64.0),  # bounded
+        ([0.1, 0.1, 0.1, -0.1], 2**3.5),  # three of four: the best is log 3 / 0.1 = 10.99
+    ],
+)
+def test_the_weight_of_the_echo_that_makes_its_margins_most_likely(margins, weight):
+    assert fit_echo_weight(margins) == pytest.approx(weight)
 
 
 @given(st.lists(st.floats(-1e9, 1e9), max_size=20))

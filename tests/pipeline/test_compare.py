@@ -1,29 +1,17 @@
-import math
+from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prlm_cli.core.errors import DataError, RefusedError, SettingsError
-from prlm_cli.core.records import Generation
-from prlm_cli.pipeline.compare import Counts, check, compare, compare_all, meets, parse_requirement
+from prlm_cli.core.errors import DataError
+from prlm_cli.metrics.effects import effect_size, least_gain
+from prlm_cli.metrics.intervals import share_interval
+from prlm_cli.pipeline.compare import Counts, adjusted, compare, compare_all, compare_files
+from tests.pipeline.sides import BASE, TARGET, generations
 
-TARGET = "net: fix a leak"
-BASE = Generation(
-    query_id="q1", user_id="u1", text="a text", target=TARGET, profile=[], retriever="bm25",
-    completion="c", reasoning=None, answer=TARGET, policy="p", seed=0,
-)  # fmt: skip
 ANSWERS = st.none() | st.sampled_from([TARGET, "fix a leak", "net: leak", "something else"])
-
-
-def generations(*answers, users=None, start=0):
-    """One generation an answer: query q0 of user u0, and so on."""
-    owners = users or [f"u{n}" for n in range(start, start + len(answers))]
-    return [
-        msgspec.structs.replace(BASE, query_id=f"q{n}", user_id=user, answer=answer)
-        for n, (answer, user) in enumerate(zip(answers, owners, strict=True), start=start)
-    ]
 
 
 def test_compare_takes_a_minus_b_over_pairs():
@@ -96,6 +84,8 @@ def test_compare_of_a_and_b_is_the_negative_of_b_and_a(rows):
     assert one.difference.mean == -other.difference.mean
     assert (one.difference.low, one.difference.high) == (-other.difference.high, -other.difference.low)
     assert (one.mean_a, one.mean_b, one.p) == (other.mean_b, other.mean_a, other.p)
+    assert one.effect_size == (None if other.effect_size is None else pytest.approx(-other.effect_size))
+    assert (one.least_gain, one.p_holm) == (other.least_gain, other.p_holm)
     assert one.by_query == Counts(other.by_query.loss, other.by_query.tie, other.by_query.win)
     assert one.by_user == Counts(other.by_user.loss, other.by_user.tie, other.by_user.win)
 
@@ -103,92 +93,95 @@ def test_compare_of_a_and_b_is_the_negative_of_b_and_a(rows):
 def test_compare_all_reads_streams_once_for_all_metrics():
     a, b = generations(TARGET, None), generations(None, TARGET)
 
-    results = compare_all(iter(a), iter(b), metrics=["rougeL", "rouge1", "rougeL"])
+    results = compare_all(iter(a), iter(b), metrics=["rougeL", "length", "rougeL"])
 
-    assert results == [compare(a, b, metric="rougeL"), compare(a, b, metric="rouge1")]
-
-
-@pytest.mark.parametrize(
-    "a, b, message",
-    [
-        ([], generations(TARGET), "A holds no generations"),
-        (generations(TARGET), [], "B holds no generations"),
-        (generations(TARGET) * 2, generations(TARGET), "A holds query 'q0' twice"),
-        (
-            generations(TARGET, TARGET),
-            generations(TARGET, start=5),
-            r"A and B share no query: A holds 2 \('q0', ...\), B 1 \('q5', ...\)",
-        ),
-        (generations(TARGET), generations(TARGET, users=["u7"]), "query 'q0' is of user 'u0' in A, of 'u7' in B"),
-        (
-            [msgspec.structs.replace(BASE, target=None)],
-            [BASE],
-            "metric 'rougeL' applies to none of the 1 common queries",
-        ),
-    ],
-    ids=["empty-a", "empty-b", "repeated", "nothing-in-common", "other-user", "no-target"],
-)
-def test_compare_refuses_what_cannot_be_paired(a, b, message):
-    with pytest.raises(DataError, match=message):
-        compare(a, b)
+    assert results == adjusted({"B": [compare(a, b, metric="rougeL"), compare(a, b, metric="length")]})["B"]
 
 
-@pytest.mark.parametrize(
-    "text, expected",
-    [
-        ("rougeL>=+0.01", ("rougeL", ">=", 0.01)),
-        ("rougeL>=-.5", ("rougeL", ">=", -0.5)),
-        (" extract_fail <= 1e-3 ", ("extract_fail", "<=", 0.001)),
-        ("rouge1>=0", ("rouge1", ">=", 0.0)),
-    ],
-)
-def test_parse_requirement_reads_metric_sign_and_number(text, expected):
-    assert parse_requirement(text) == expected
+def test_compare_sets_the_difference_beside_the_spread_of_users():
+    a = generations(TARGET, None, TARGET, "fix a leak", users=["u1", "u1", "u2", "u3"])
+    b = generations(None, None, None, None, users=["u1", "u1", "u2", "u3"])
+    differences = [1.0, 0.0, 1.0, 6 / 7]  # ROUGE-L of "fix a leak" to "net: fix a leak": 3 of 3 and 3 of 4 words
+
+    result = compare(a, b)
+
+    assert result.effect_size == pytest.approx(effect_size(differences, ["u1", "u1", "u2", "u3"]))
+    assert result.least_gain == pytest.approx(least_gain(differences, ["u1", "u1", "u2", "u3"]))
 
 
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("rougeL", "not METRIC>=NUMBER"),
-        ("rougeL>0.1", "not METRIC>=NUMBER"),
-        ("rougeL>=nan", "not METRIC>=NUMBER"),
-        (">=0.1", "not METRIC>=NUMBER"),
-        ("rougeX>=0.1", "no metric 'rougeX'; did you mean rouge"),
-    ],
-    ids=["bare", "strict", "nan", "no-metric", "unknown"],
-)
-def test_parse_requirement_refuses_anything_else(text, message):
-    with pytest.raises(SettingsError, match=message):
-        parse_requirement(text)
+def test_harm_is_the_share_of_users_whom_a_serves_worse():
+    # u1 loses a query and wins one, u2 loses, u3 and u4 tie.
+    users = ["u1", "u1", "u2", "u3", "u4"]
+    a = generations(TARGET, None, None, None, None, users=users)
+    b = generations(None, TARGET, TARGET, None, None, users=users)
+
+    result = compare(a, b, metric="exact_match")
+
+    assert result.by_user == Counts(win=0, tie=3, loss=1)
+    assert result.harm == share_interval([0, 1, 0, 0], ["u1", "u2", "u3", "u4"])
+    assert compare(a, b, metric="length").harm is None
 
 
-def test_meets_looks_at_the_near_end_of_the_interval():
-    better = compare(generations(*[TARGET] * 9, None), generations(*[None] * 10))
-    difference = better.difference
+def test_harm_is_in_higher_scores_where_lower_is_better():
+    harmed = compare(generations(None, TARGET), generations(TARGET, TARGET), metric="extract_fail").harm
 
-    assert difference.low < difference.mean < difference.high
-    assert meets(f"rougeL>={difference.low}", better)
-    assert not meets(f"rougeL>={difference.mean}", better)
-    assert meets(f"rougeL<={difference.high}", better)
-    assert not meets(f"rougeL<={difference.mean}", better)
+    assert harmed.mean == 0.5
 
 
-def test_one_user_meets_no_requirement():
-    alone = compare(generations(TARGET), generations(None))
+def test_p_is_raised_for_all_comparisons_made_together():
+    a, b, c = generations(*[TARGET] * 12), generations(*[None] * 12), generations(*["fix a leak"] * 12)
+    one, other = compare(a, b), compare(a, c, metric="exact_match")
 
-    assert alone.difference.low == -math.inf
-    assert not meets("rougeL>=0", alone)
-    assert not meets("rougeL<=2", alone)
+    together = adjusted({"b": [one, one], "c": [other]})
 
-
-def test_meets_refuses_a_requirement_on_another_metric():
-    with pytest.raises(SettingsError, match="'rouge1>=0' is not about rougeL"):
-        meets("rouge1>=0", compare(generations(TARGET), generations(TARGET)))
+    assert one.p == one.p_holm == other.p
+    assert [comparison.p_holm for of in together.values() for comparison in of] == [min(1.0, 3 * one.p)] * 3
+    assert together["b"][0].p == one.p
 
 
-def test_check_passes_over_other_metrics_and_says_which_requirement_fails():
-    comparisons = compare_all(generations(TARGET, TARGET), generations(None, TARGET), metrics=["rougeL", "length"])
+def test_compare_averages_the_seeds_of_a_query():
+    pooled = [*generations(TARGET, "fix a leak"), *generations(None, "fix a leak", seed=1)]
+    b = generations(None, TARGET)
 
-    check(["rougeL>=0", "length>=0"], comparisons)
-    with pytest.raises(RefusedError, match=r"rougeL>=\+0.6 is not met: A - B is \+0.5000, its 95 % interval \["):
-        check(["rougeL>=+0.6"], comparisons)
+    result = compare(pooled, b, metric="exact_match")
+
+    assert (result.mean_a, result.mean_b, result.difference.mean) == (0.25, 0.5, -0.25)
+    assert (result.difference.n, result.difference.users) == (2, 2)
+    assert (result.generations_a, result.generations_b) == (4, 2)
+
+
+def test_seeds_that_scored_alike_change_nothing():
+    a, b = generations(TARGET, "fix a leak", None), generations("net: leak", TARGET, TARGET)
+    thrice = [record for seed in range(3) for record in generations("net: leak", TARGET, TARGET, seed=seed)]
+
+    once, pooled = compare(a, b), compare(a, thrice)
+
+    assert msgspec.structs.replace(pooled, generations_b=3) == once
+
+
+@pytest.fixture
+def write(write_jsonl):
+    """Writes generations to a file."""
+    return lambda name, records: write_jsonl(msgspec.to_builtins(records), name)
+
+
+def test_compare_files_reads_names_with_commas_as_the_seeds_of_one_side(write):
+    first = write("first.jsonl", generations(TARGET, TARGET))
+    second = write("second.jsonl", generations(TARGET, None, seed=1))
+    b = write("b.jsonl", generations(None, None))
+    joined = Path(f"{first},{second}")
+
+    found = compare_files(joined, [b, joined], metrics=["exact_match"])
+
+    assert found[b].comparisons[0].mean_a == 0.75
+    assert found[joined].comparisons[0].generations_b == 4
+    assert found[b].comparisons[0].p_holm == min(1.0, 2 * found[b].comparisons[0].p)
+    assert [user.user_id for user in found[b].users("exact_match")] == ["u0", "u1"]
+
+
+def test_compare_files_reads_each_other_file_once_and_standard_input_once(write):
+    a = write("a.jsonl", generations(TARGET))
+
+    assert list(compare_files(a, [a, a], metrics=["rougeL"])) == [a]
+    with pytest.raises(DataError, match="standard input is named twice"):
+        compare_files(a, [Path("-"), Path(f"{a},-")], metrics=["rougeL"])

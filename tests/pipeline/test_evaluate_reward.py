@@ -8,8 +8,10 @@ from msgspec import structs
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.settings import resolve
 from prlm_cli.engines.hf import HfEngine
+from prlm_cli.pipeline import evaluate_reward as evaluate_reward_module
 from prlm_cli.pipeline.evaluate_reward import evaluate_reward, reward_run
 from prlm_cli.pipeline.held_out import heldout_users, is_heldout_query
+from prlm_cli.pipeline.queries import stored_queries
 from prlm_cli.pipeline.train_reward import train_reward
 from prlm_cli.training import contrastive
 from tests.conftest import contents
@@ -80,7 +82,9 @@ def test_draws_are_kept_under_the_query_that_they_are_of(workspace, run):
 
     (cache,) = workspace.cache.glob("completions-*.jsonl")
     lines = [json.loads(line) for line in cache.read_text().splitlines()]
-    assert {line["query_id"] for line in lines} <= {pair.query_id for pair in PAIRS}  # where `forget` looks for them
+    with workspace.open_store() as store:
+        known = {query.query_id for query in stored_queries(store, "train")} | {pair.query_id for pair in PAIRS}
+    assert {line["query_id"] for line in lines} <= known  # where `forget` looks for them
     assert len({line["key"] for line in lines}) == len(lines) == 12
 
 
@@ -100,3 +104,23 @@ def test_the_run_is_the_named_one_or_the_newest(workspace, run):
 def test_without_a_reward_model_there_is_nothing_to_judge(workspace):
     with pytest.raises(DataError, match=r"no reward model in .*; run `prlm train-reward` first"):
         reward_run(workspace, None)
+
+
+def test_completions_are_drawn_for_queries_of_the_index_that_are_held_out_as_well(workspace, run, monkeypatch):
+    known = {pair.user_id for pair in PAIRS}
+    trained_on = known - heldout_users(known, 0.3)
+    with workspace.open_store() as store:
+        of_index = {query.query_id for query in stored_queries(store, "train") if query.user_id not in trained_on}
+    asked = {}
+    original = evaluate_reward_module.with_samples
+
+    def with_samples(pairs, *arguments):
+        asked[len(asked)] = {query.query_id for query in arguments[-1]}
+        return original(pairs, *arguments)
+
+    monkeypatch.setattr(evaluate_reward_module, "with_samples", with_samples)
+    evaluate_reward(workspace, run, _config(run, "diagnostics.samples=2", "diagnostics.queries=1"))
+    evaluate_reward(workspace, run, _config(run, "diagnostics.samples=2", "diagnostics.queries=1"), pairs=PAIRS)
+
+    assert of_index
+    assert asked == {0: of_index, 1: set(), 2: set(), 3: set()}

@@ -9,7 +9,7 @@ from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError, StorageError
 from prlm_cli.core.records import Generation, PreferencePair, ProfileDocument
 from prlm_cli.core.workspace import Workspace
-from prlm_cli.models.reward_model import RewardModel
+from prlm_cli.models.reward_model import Encoded, RewardModel
 from prlm_cli.pipeline import score as module
 from prlm_cli.pipeline.policies import load_policy
 from prlm_cli.pipeline.reward_models import load_reward_model
@@ -138,19 +138,19 @@ def test_a_damaged_cache_is_made_anew(trained, generations):
 
 
 def test_a_cache_of_many_inputs_knows_them_all(tmp_path):
-    inputs = [((n,), (n, n + 1)) for n in range(1300)]
+    inputs = [Encoded((n,), (n, n + 1)) for n in range(1300)]
     with ScoreCache(tmp_path / "cache" / "scores.sqlite") as cache:
         cache.keep({encoded: float(encoded[0][0]) for encoded in inputs})
-        found = cache.known([*inputs, ((1, 1), (2,)), ((1,), (1, 2, 2))])
+        found = cache.known([*inputs, Encoded((1, 1), (2,)), Encoded((1,), (1, 2, 2)), Encoded((1,), (1, 2), 0.5)])
 
     assert found == {encoded: float(encoded[0][0]) for encoded in inputs}
 
 
 def test_inputs_that_are_divided_elsewhere_are_not_taken_for_each_other(tmp_path):
     with ScoreCache(tmp_path / "scores.sqlite") as cache:
-        cache.keep({((1, 2), (3,)): 0.5})
+        cache.keep({Encoded((1, 2), (3,)): 0.5})
 
-        assert cache.known([((1,), (2, 3)), ((1, 2, 3), ())]) == {}
+        assert cache.known([Encoded((1,), (2, 3)), Encoded((1, 2, 3), ())]) == {}
 
 
 def test_a_cache_that_cannot_be_written_is_a_storage_error(tmp_path):

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from prlm_cli.core.prompts import PromptBuilder
 from prlm_cli.core.records import ProfileDocument, Retrieved
 from prlm_cli.metrics.rouge import rouge
+from prlm_cli.models.echo import EchoRule, echo
 from prlm_cli.models.scorer import Item
 from prlm_cli.rewards import REWARDS
-from prlm_cli.rewards.echo import EchoRule, echo
 from prlm_cli.tasks import TASKS
 from tests.core.codecs import ByteCodec
 

@@ -106,7 +106,7 @@ def test_a_group_holds_each_input_of_a_query_once(tiny_model):
     assert [len(group.contrasts) for group in groups] == [3, 1]
     # own: parsing, nothing, speech, trees again; other: parsing, speech, trees again
     assert [len(group.inputs) for group in groups] == [7, 2]
-    prompts = [len({prompt for prompt, _ in group.inputs}) for group in groups]
+    prompts = [len({one.ids for one in group.inputs}) for group in groups]
     assert prompts == [2, 1]
     assert [contrast.margin for contrast in groups[0].contrasts] == [0.5, 0.5, 0.75]
     assert [contrast.crossed is None for contrast in groups[0].contrasts] == [True, False, False]
