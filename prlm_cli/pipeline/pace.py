@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -71,14 +72,16 @@ def duration_of(shape: Shape, config: Config, pace: Pace) -> Duration:
     trained = completions // a_pass * sum(packed_lengths(shape, config, a_pass))
     prompts = policy.prompts_per_step if shape.packs else completions
     rollout = prompts * config.prompt.max_tokens / pace.read + completion / pace.decoded
-    judged = policy.eval_queries * config.prompt.max_tokens / pace.read + completion / pace.decoded
+    batches = math.ceil(policy.eval_queries / config.generation.batch_size)
+    judged = policy.eval_queries * config.prompt.max_tokens / pace.read + batches * completion / pace.decoded
+    times_judged = 1 + math.ceil(policy.steps / policy.eval_steps)  # before the first step, and after the last
     has_warm_start = config.warm_start.kind != "none" and not policy.start_from
     supervised = config.warm_start.batch_size * (config.prompt.max_tokens + completion) / pace.trained
     return Duration(
         warm_start=config.warm_start.steps * supervised if has_warm_start else 0.0,
         rollouts=policy.steps * rollout,
         updates=policy.steps * trained / pace.trained,
-        held_out=policy.steps // policy.eval_steps * judged if policy.eval_queries else 0.0,
+        held_out=times_judged * judged,
     )
 
 

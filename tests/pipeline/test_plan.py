@@ -67,12 +67,12 @@ def test_the_time_of_a_run_is_its_tokens_over_the_pace():
     assert found.warm_start == pytest.approx(6 * 2 * 120 / 100)
     assert found.rollouts == pytest.approx(10 * (2 * 100 / 200 + 20 / 10))
     assert found.updates == pytest.approx(10 * 2 * (99 + 4 * 20) / 100)
-    assert found.held_out == pytest.approx(2 * (3 * 100 / 200 + 20 / 10))
+    assert found.held_out == pytest.approx(3 * (3 * 100 / 200 + 20 / 10))
     assert found.total == pytest.approx(sum(found))
 
 
 def test_the_pace_is_measured_with_the_model_itself(tiny_model):
-    found = plan(small(tiny_model, "policy.eval_steps=1"), cards=[], measure_pace=True)
+    found = plan(small(tiny_model), cards=[], measure_pace=True)
 
     assert found.duration is not None and all(seconds > 0 for seconds in found.duration)
 
