@@ -15,11 +15,9 @@ from prlm_cli.commands.flags import Config, config_flags
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from prlm_cli.pipeline.compare import Compared, Comparison, Counts
+    from prlm_cli.pipeline.compare import Compared
 
 app = options.new_app()
-_ROWS_HEADER = ["metric", "A", "B", "A - B", "95 % interval", "p", "p (Holm)", "win/tie/loss", "n"]
-_USERS_HEADER = ["metric", "users", "by user", "effect size", "worse off", "95 % interval", "least gain"]
 
 
 @app.command()
@@ -39,7 +37,10 @@ def compare(
         typer.Option("--require", metavar="METRIC>=NUMBER", help="Exit 1 unless the interval of A - B keeps to it."),
     ] = [],  # noqa: B006
     workspace: options.WorkspaceDir = options.DEFAULT_WORKSPACE,
+    report: options.Report = None,
+    force: options.Force = False,
     json: options.Json = False,
+    markdown: options.Markdown = False,
 ) -> None:
     """Test two generation files against each other, paired by query.
 
@@ -50,22 +51,33 @@ def compare(
     --require "rougeL>=+0.01" holds where the lower end of the 95 % interval of A - B is at least 0.01; with <=, where
     its upper end is at most the number.
 
-    Example: prlm compare trained.jsonl untrained.jsonl --metric rougeL --metric rouge1
+    --report writes one page that needs nothing else: differences, users, and answers side by side. It numbers the
+    users; --set eval.report_text=false leaves out their text, so that the page can be shared.
+
+    Example: prlm compare trained.jsonl untrained.jsonl --metric rougeL --report report.html
     Example: prlm compare seed0.jsonl,seed1.jsonl untrained.jsonl --by user
     Example: prlm compare new.jsonl old.jsonl --require "rougeL>=-0.005"
     """
     from prlm_cli.pipeline.compare import compare_files
+    from prlm_cli.pipeline.compare_report import html_report
     from prlm_cli.pipeline.requirements import check, parse_requirement
+    from prlm_cli.pipeline.second_pass import Generations
 
+    options.refuse_both(("--json", json), ("--md", markdown))
+    options.check_report(report, force=force)
     metrics = [*metric, *(parse_requirement(requirement).metric for requirement in require)]
-    found = compare_files(a, b, metrics=metrics, resamples=config.eval.bootstrap, seed=config.seed)
+    rereads = report is not None and config.eval.report_text
+    sources = {path: Generations(path, rereads=rereads) for path in (a, *b)}
+    found = compare_files(
+        a, b, metrics=metrics, resamples=config.eval.bootstrap, seed=config.seed, read=sources.__getitem__
+    )
     if json:
         ui.print_json([record for path, of in found.items() for record in _records(a, path, of, by)])
     else:
         _print_notes(a, found)
-        _print_tables(found)
-        if by == "user":
-            _print_users(found)
+        _print_tables(found, by, as_markdown=markdown)
+    if report:
+        options.write_report(report, html_report(a, found, sources, config))
     check(require, [comparison for of in found.values() for comparison in of.comparisons])
 
 
@@ -90,60 +102,9 @@ def _print_notes(a: Path, found: dict[Path, Compared]) -> None:
                 ui.note(f"{side}: {many}; the seeds of a query are averaged")
 
 
-def _print_tables(found: dict[Path, Compared]) -> None:
-    labelled = [(_label(found, path, c.metric), c) for path, of in found.items() for c in of.comparisons]
-    ui.print_table(_ROWS_HEADER, [[label, *_row(comparison)] for label, comparison in labelled])
-    ui.print_line()
-    ui.print_table(_USERS_HEADER, [[label, *_users_row(comparison)] for label, comparison in labelled])
+def _print_tables(found: dict[Path, Compared], by: str | None, *, as_markdown: bool) -> None:
+    from prlm_cli.pipeline.compare_report import tables, user_tables
 
-
-def _print_users(found: dict[Path, Compared]) -> None:
-    for path, compared in found.items():
-        for comparison in compared.comparisons:
-            label = _label(found, path, comparison.metric)
-            ui.print_line()
-            ui.print_table(
-                [f"{label} of user", "A", "B", "A - B", "queries"],
-                [
-                    [user.user_id, f"{user.a:.4f}", f"{user.b:.4f}", _signed(user.difference), user.queries]
-                    for user in compared.users(comparison.metric)
-                ],
-            )
-
-
-def _label(found: dict[Path, Compared], path: Path, metric: str) -> str:
-    return metric if len(found) == 1 else f"{metric} {path}"
-
-
-def _row(comparison: Comparison) -> list[str]:
-    difference = comparison.difference
-    return [
-        f"{comparison.mean_a:.4f}",
-        f"{comparison.mean_b:.4f}",
-        _signed(difference.mean),
-        f"{difference:+.4f}",
-        f"{comparison.p:.4f}",
-        f"{comparison.p_holm:.4f}",
-        _tally(comparison.by_query),
-        str(difference.n),
-    ]
-
-
-def _users_row(comparison: Comparison) -> list[str]:
-    effect_size, harm, least_gain = comparison.effect_size, comparison.harm, comparison.least_gain
-    return [
-        str(comparison.difference.users),
-        _tally(comparison.by_user),
-        "n/a" if effect_size is None else f"{effect_size:+.2f}",
-        f"{harm.mean:.2f}" if harm else "n/a",
-        f"{harm:.2f}" if harm else "n/a",
-        "n/a" if least_gain is None else f"{least_gain:.4f}",
-    ]
-
-
-def _signed(difference: float) -> str:
-    return f"{difference + 0.0:+.4f}"  # a sum with 0.0 is never -0.0
-
-
-def _tally(counts: Counts | None) -> str:
-    return f"{counts.win}/{counts.tie}/{counts.loss}" if counts else "n/a"
+    for number, table in enumerate([*tables(found), *(user_tables(found) if by == "user" else [])]):
+        ui.print_line(end="\n" if number else "")
+        options.show_table(table, as_markdown=as_markdown)

@@ -35,13 +35,15 @@ def evaluate(
         str | None,
         typer.Option("--reward-model", metavar="[NAME]", help="Judge a reward model; without a name the newest."),
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE.html", help="With --reward-model: write a page with plots.")
+    report: options.Report = None,
+    submission: Annotated[
+        Path | None, typer.Option("--submission", metavar="DIR", help="Write the answers as LaMP's scorer reads them.")
     ] = None,
     per_query: Annotated[Path | None, typer.Option("--per-query", help="Write each query's scores to a file.")] = None,
     workspace: options.WorkspaceDir = options.DEFAULT_WORKSPACE,
     force: options.Force = False,
     json: options.Json = False,
+    markdown: options.Markdown = False,
 ) -> None:
     """Score generations: the mean of each metric, with its 95 % interval over users.
 
@@ -55,28 +57,36 @@ def evaluate(
     on pairs of users that it was not trained on, beside rules without training. The pairs are the run's own; INPUT,
     before the flag, holds others. It also chooses among completions of each query: diagnostics.samples, 0 for none.
 
+    --report writes one page that needs nothing else: metrics, users, and the best, worst and some random answers. It
+    numbers the users; --set eval.report_text=false leaves out their text, so that the page can be shared.
+
+    --preset lamp reports what LaMP's leaderboard does for the task of the generations, --preset paper what PrLM's
+    released evaluation computes, which is neither ROUGE nor BLEU.
+
     Example: prlm generate --split test | prlm eval -
-    Example: prlm eval generations.jsonl --metrics rougeL,exact_match --json
+    Example: prlm eval generations.jsonl --metrics rougeL,exact_match --report report.html
+    Example: prlm eval generations.jsonl --preset lamp --submission predictions
     Example: prlm eval --retrieval --split dev --retriever bm25 -k 4
     Example: prlm eval --reward-model --report reward.html
     """
-    delivery = Delivery(per_query, report, force, json)
+    options.refuse_both(("--json", json), ("--md", markdown))
+    options.check_report(report, force=force)
+    delivery = Delivery(per_query, report, force, json, markdown)
     if reward_model is not None:
-        others = {"--metrics": metrics, "--retrieval": retrieval, "--split": split}
+        others = {"--metrics": metrics, "--retrieval": retrieval, "--split": split, "--submission": submission}
         _refuse(others, layers, "with --reward-model", hint="leave one of the two out")
         judge_reward_model(layers, workspace, source, reward_model, delivery)
         return
     config = layers.resolve()
-    if report:
-        raise SettingsError("--report given without --reward-model", hint="only that has a report so far")
     if retrieval:
-        if metrics is not None:
-            raise SettingsError("--metrics does not go with --retrieval", hint="leave one of the two out")
+        for flag, value in {"--metrics": metrics, "--submission": submission, "--report": report}.items():
+            if value is not None:
+                raise SettingsError(f"{flag} does not go with --retrieval", hint="leave one of the two out")
         measure_retrieval(config, workspace, source, split or "test", delivery)
         return
     _refuse({"--split": split}, layers, "without --retrieval", hint="generations hold their records")
     named = None if metrics is None else [name.strip() for name in metrics.split(",")]
-    score_generations(config, source, named, delivery)
+    score_generations(config, workspace, source, named, submission, delivery)
 
 
 def _refuse(given: dict[str, Any], layers: Layers, how: str, *, hint: str) -> None:

@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 
     from prlm_cli.core.settings import Engine as EngineName
     from prlm_cli.core.workspace import Workspace
+    from prlm_cli.report.table import Table
 
 WorkspaceDir = Annotated[
     Path, typer.Option("-w", "--workspace", envvar="PRLM_WORKSPACE", help="Workspace folder.", show_default=True)
 ]
 Input = Annotated[Path | None, typer.Argument(metavar="INPUT", help="JSONL file; - is stdin.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Report = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page with plots and examples.")
+]
+Markdown = Annotated[bool, typer.Option("--md", help="Print the table in Markdown.")]
 Split = Annotated[str, typer.Option("--split", help="Queries of the index to work on, without INPUT.")]
 OutFile = Annotated[Path | None, typer.Option("-o", "--output", help="Write to a file instead of stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
@@ -165,6 +170,55 @@ def deliver(records: Iterable[Struct], *, output: Path | None, force: bool, as_j
         ui.print_json(list(records))
     else:
         ui.print_records(records)
+
+
+def show_table(table: Table, *, as_markdown: bool) -> None:
+    """A table on stdout, for the terminal or in Markdown."""
+    from prlm_cli.report.table import markdown
+
+    if not as_markdown:
+        ui.print_table(*table)
+        return
+    for line in markdown(table).splitlines():
+        ui.print_line(ui.visible(line))
+
+
+def check_report(path: Path | None, *, force: bool) -> None:
+    """Does nothing if a report may be written there; asked before hours of work.
+
+    Raises:
+        DataError: If the file exists, without `force`.
+        SettingsError: If it is standard output, which holds the table.
+    """
+    from prlm_cli.core.errors import DataError, SettingsError
+
+    if path is None:
+        return
+    if str(path) == "-":
+        raise SettingsError("--report -: a report goes to a file", hint="name one, such as report.html")
+    if path.exists() and not force:
+        raise DataError(f"{path} exists", hint="use --force to replace it")
+
+
+def write_report(path: Path, html: str) -> None:
+    """Writes a page, and says where."""
+    from prlm_cli.core.workspace import write_text
+
+    write_text(path, html)
+    ui.note(f"report in {ui.visible(str(path))}")
+
+
+def refuse_both(*flags: tuple[str, bool]) -> None:
+    """Does nothing if at most one of the flags is given.
+
+    Raises:
+        SettingsError: If more are.
+    """
+    from prlm_cli.core.errors import SettingsError
+
+    given = [name for name, is_given in flags if is_given]
+    if len(given) > 1:
+        raise SettingsError(f"{' and '.join(given)} do not go together", hint="leave one of the two out")
 
 
 def choice(flag: str, value: str, choices: Sequence[str]) -> str:

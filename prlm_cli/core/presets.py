@@ -48,5 +48,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "epsilon_high": 0.2,
             "max_grad_norm": 1.0,
         },
+        "eval": {"metrics": ["rouge1_zh", "rouge2_zh", "rougeL_zh", "bleu_char", "extract_fail"]},
     },
+    "lamp": {"eval": {"leaderboard": True}},
 }

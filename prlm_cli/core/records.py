@@ -137,8 +137,8 @@ def with_doc_id(document: Document) -> Document:
     return msgspec.structs.replace(document, doc_id=hashlib.blake2b(content, digest_size=8).hexdigest())
 
 
-def shown(document: Document) -> str:
-    """What a retriever reads of a document: its title, where it has one, and its text."""
+def shown(document: Document | ProfileDocument) -> str:
+    """What a retriever, or a reader, reads of a document: its title, where it has one, and its text."""
     return f"{document.title}\n{document.text}" if document.title else document.text
 
 

@@ -108,7 +108,9 @@ class GenerationSettings(Section, kw_only=True, frozen=True):
 class PairsSettings(Section, kw_only=True, frozen=True):
     """The contrastive pairs of the reward model."""
 
-    policy: Annotated[str, "Who writes the answers: none (the untuned model), warm-start or a run."] = "none"
+    policy: Annotated[
+        str, "Who writes the answers: none (the untuned model), warm-start, a run; auto: the better of the first two."
+    ] = "auto"
     kinds: Annotated[list[str], "Which answers are chosen over which, CHOSEN>REJECTED."] = field(
         default_factory=lambda: [
             "own>zero_shot",
@@ -243,6 +245,10 @@ class EvalSettings(Section, kw_only=True, frozen=True):
         ]
     )
     bootstrap: Annotated[int, Meta(ge=100), "Resamples of users behind each interval."] = 2000
+    report_text: Annotated[bool, "Show examples with their users' text in a report."] = True
+    report_users: Annotated[Literal["numbers", "ids"], "How a report names users."] = "numbers"
+    leaderboard: Annotated[bool, "Report what LaMP's leaderboard has for the task of the generations instead."] = False
+    processes: Annotated[Natural, "Processes that score more than a thousand generations; 0 is one a core."] = 0
 
 
 class Config(Section, kw_only=True, frozen=True):

@@ -40,6 +40,7 @@ class Run:
         self.adapter = folder / "adapter"
         self.checkpoints = folder / "checkpoints"
         self.log = folder / "log.jsonl"
+        self.report = folder / "report.html"
 
     @property
     def state(self) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Metrics: a generation -> one number, or None where the metric does not apply. One file a subject, one line each."""
+"""Metrics: a generation -> one number, or None where the metric does not apply. One file a subject, one line each.
+
+Most are plain functions, whose mean is reported. A metric of the whole set, such as BLEU or RMSE, is a `SummedMetric`.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,29 @@ METRICS: Registry[Metric] = Registry(
         "rouge1": "prlm_cli.metrics.rouge:rouge1",
         "rouge2": "prlm_cli.metrics.rouge:rouge2",
         "rougeL": "prlm_cli.metrics.rouge:rouge_l",
+        "rougeLsum": "prlm_cli.metrics.rouge:rouge_l_sum",
+        "meteor": "prlm_cli.metrics.meteor:meteor",
+        "meteor_stem": "prlm_cli.metrics.meteor:meteor_stem",
+        "bleu": "prlm_cli.metrics.bleu:BLEU",
+        "chrf": "prlm_cli.metrics.chrf:CHRF",
         "exact_match": "prlm_cli.metrics.exact_match:exact_match",
+        "accuracy": "prlm_cli.metrics.classification:accuracy",
+        "f1_citation": "prlm_cli.metrics.classification:F1_CITATION",
+        "f1_tag": "prlm_cli.metrics.classification:F1_TAG",
+        "mae": "prlm_cli.metrics.rating:mae",
+        "rmse": "prlm_cli.metrics.rating:RMSE",
         "format_rate": "prlm_cli.metrics.format_rate:format_rate",
         "extract_fail": "prlm_cli.metrics.extract_fail:extract_fail",
         "copy_rate": "prlm_cli.metrics.copy_rate:copy_rate",
         "length": "prlm_cli.metrics.length:length",
+        "rouge1_zh": "prlm_cli.metrics.legacy:rouge1_zh",
+        "rouge2_zh": "prlm_cli.metrics.legacy:rouge2_zh",
+        "rougeL_zh": "prlm_cli.metrics.legacy:rouge_l_zh",
+        "bleu_char": "prlm_cli.metrics.legacy:bleu_char",
     },
 )
 
-LOWER_IS_BETTER = frozenset({"extract_fail", "copy_rate"})
+LOWER_IS_BETTER = frozenset({"extract_fail", "copy_rate", "mae", "rmse"})
 NEITHER_IS_BETTER = frozenset({"length"})
 
 

@@ -1,10 +1,11 @@
-"""ROUGE-1, ROUGE-2 and ROUGE-L as LaMP counts them: Google's `rouge_score`, F1, no stemming.
+"""ROUGE-1, ROUGE-2, ROUGE-L and ROUGE-Lsum as LaMP counts them: Google's `rouge_score`, F1, no stemming.
 
 Its tokens are lower-cased runs of `[a-z0-9]`, so a text without any, for example in another script, scores 0.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from rouge_score_rs.rouge_scorer import RougeScorer
@@ -13,6 +14,7 @@ from prlm_cli.core.records import Generation
 from prlm_cli.metrics import target_of
 
 _SCORER = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=False)
+_SUM_SCORER = RougeScorer(["rougeLsum"], use_stemmer=False)
 
 
 class Rouge(NamedTuple):
@@ -23,6 +25,7 @@ class Rouge(NamedTuple):
     rouge_l: float
 
 
+@lru_cache(maxsize=1)  # three metrics ask for the same pair one after the other
 def rouge(answer: str | None, target: str) -> Rouge:
     """All three scores of an answer against a target; 0 for an answer that could not be read."""
     if answer is None:
@@ -47,6 +50,19 @@ def rouge_l(generation: Generation) -> float | None:
     """ROUGE-L F1 against the target, in [0, 1], higher is better; None without a target."""
     scores = _against_target(generation)
     return scores.rouge_l if scores else None
+
+
+def rouge_l_sum(generation: Generation) -> float | None:
+    """ROUGE-Lsum F1 against the target, in [0, 1], higher is better; None without a target.
+
+    As ROUGE-L, but each line of the target is sought in all lines of the answer; source: Lin, "ROUGE" (2004), 3.2.
+    """
+    target = target_of(generation)
+    if target is None:
+        return None
+    if generation.answer is None:
+        return 0.0
+    return float(_SUM_SCORER.score(target, generation.answer)["rougeLsum"].fmeasure)
 
 
 def _against_target(generation: Generation) -> Rouge | None:

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -18,7 +18,10 @@ from prlm_cli.core.records import Generation
 from prlm_cli.metrics import direction
 from prlm_cli.pipeline.evaluate import Scores, read_generations
 
-_TIE = 1e-9  # scores no further apart are as good as each other: an average of seeds may differ in its last digits
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TIE = 1e-9  # scores no further apart are as good as each other: an average of seeds may differ in its last digits
 
 
 class QueryDifference(msgspec.Struct, frozen=True):
@@ -68,6 +71,18 @@ class Aligned(NamedTuple):
                 hint="most metrics need a target, copy_rate a profile",
             )
         return found
+
+    def statistics(self, metric: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What the queries of `by_query` add to the sums of A and of B, (n, S) each, in their order."""
+        import numpy as np
+
+        a, b = (_statistics(scores, metric) for scores in (self.a, self.b))
+        pairs = [
+            (np.mean(of_a, axis=0), np.mean(of_b, axis=0))
+            for rows_a, rows_b in self.rows.values()
+            if (of_a := [a[row] for row in rows_a if row in a]) and (of_b := [b[row] for row in rows_b if row in b])
+        ]
+        return np.array([row for row, _ in pairs]), np.array([row for _, row in pairs])
 
     def generations(self) -> tuple[int, int]:
         """How many generations of A and of B the common queries have: more than queries where seeds are pooled."""
@@ -120,7 +135,7 @@ def by_user(differences: Iterable[QueryDifference]) -> list[UserDifference]:
 
 def outcome(metric: str, difference: float) -> int:
     """1 where a difference A - B makes A the better one on the metric, -1 where B, 0 for a tie."""
-    return direction(metric) * ((difference > _TIE) - (difference < -_TIE))
+    return direction(metric) * ((difference > TIE) - (difference < -TIE))
 
 
 def read_joined(path: Path) -> Iterator[Generation]:
@@ -168,6 +183,11 @@ def _check_pooled(name: str, scores: Scores, query_id: str, rows: Sequence[int])
         raise DataError(
             f"{name} holds query '{query_id}' of several users", hint="give each user's queries ids of their own"
         )
+
+
+def _statistics(scores: Scores, metric: str) -> dict[int, NDArray[Any]]:
+    """The statistics of each row that the metric applies to."""
+    return dict(zip(*(part.tolist() if part.ndim == 1 else part for part in scores.statistics(metric)), strict=True))
 
 
 def _mean(column: Sequence[float | None], rows: Sequence[int]) -> float | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -13,9 +12,10 @@ from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import Generation
 from prlm_cli.metrics import direction
+from prlm_cli.metrics.clusters import sums_by_user
 from prlm_cli.metrics.effects import effect_size, holm, least_gain
-from prlm_cli.metrics.intervals import Interval, paired_interval, share_interval
-from prlm_cli.metrics.permutation import paired_permutation_p
+from prlm_cli.metrics.intervals import Interval, paired_statistic_interval, share_interval
+from prlm_cli.metrics.permutation import paired_statistic_p
 from prlm_cli.pipeline.aligned import Aligned, UserDifference, align, by_user, outcome, parts_of, read_joined
 from prlm_cli.pipeline.evaluate import Scores, score_generations
 
@@ -117,9 +117,23 @@ def compare_many(
 
 
 def compare_files(
-    a: Path, others: Iterable[Path], *, metrics: Sequence[str], resamples: int = 2000, seed: int = 0
+    a: Path,
+    others: Iterable[Path],
+    *,
+    metrics: Sequence[str],
+    resamples: int = 2000,
+    seed: int = 0,
+    read: Callable[[Path], Iterable[Generation]] = read_joined,
 ) -> dict[Path, Compared]:
     """The generations of file `a` against those of each of the others; see `read_joined` for several seeds.
+
+    Args:
+        a: A file.
+        others: What it is held against.
+        metrics: Names in `METRICS`.
+        resamples: Behind each interval and p.
+        seed: Of these.
+        read: Gives the generations of a file, for a caller who looks at them too.
 
     Raises:
         DataError: As `compare_all`, or if a line is not a generation, or standard input is named twice.
@@ -128,10 +142,8 @@ def compare_files(
     paths = list(dict.fromkeys(others))
     if [part for path in (a, *paths) for part in parts_of(path)].count(jsonl.STDIN) > 1:
         raise DataError("standard input is named twice", hint="write one of the two to a file")
-    scores = score_generations(read_joined(a), metrics)
-    return compare_many(
-        scores, {p: score_generations(read_joined(p), metrics) for p in paths}, metrics, resamples, seed
-    )
+    scores = score_generations(read(a), metrics)
+    return compare_many(scores, {p: score_generations(read(p), metrics) for p in paths}, metrics, resamples, seed)
 
 
 def adjusted(found: Mapping[Name, Sequence[Comparison]]) -> dict[Name, list[Comparison]]:
@@ -145,18 +157,19 @@ def adjusted(found: Mapping[Name, Sequence[Comparison]]) -> dict[Name, list[Comp
 
 def _comparison(aligned: Aligned, metric: str, resamples: int, seed: int) -> Comparison:
     queries = aligned.by_query(metric)
-    n = len(queries)
-    a, b = [query.a for query in queries], [query.b for query in queries]
+    n, value = len(queries), aligned.a.value_of(metric)
+    a, b = aligned.statistics(metric)
     differences, user_ids = [query.difference for query in queries], [query.user_id for query in queries]
     users = [outcome(metric, user.difference) for user in by_user(queries)]
-    p = paired_permutation_p(a, b, user_ids, resamples=resamples, seed=seed)
+    mean_a, mean_b = (float(value(sums_by_user(side, user_ids).total)) for side in (a, b))
+    p = paired_statistic_p(a, b, user_ids, value, resamples=resamples, seed=seed)
     generations_a, generations_b = aligned.generations()
     has_better = direction(metric) != 0
     return Comparison(
         metric=metric,
-        mean_a=math.fsum(a) / n,
-        mean_b=math.fsum(b) / n,
-        difference=paired_interval(a, b, user_ids, resamples=resamples, seed=seed),
+        mean_a=mean_a,
+        mean_b=mean_b,
+        difference=paired_statistic_interval(a, b, user_ids, value, resamples=resamples, seed=seed),
         p=p,
         p_holm=p,
         effect_size=effect_size(differences, user_ids),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from markupsafe import Markup
 
@@ -12,16 +11,10 @@ from prlm_cli.metrics.intervals import Interval
 from prlm_cli.pipeline.best_of_n import BestOfN
 from prlm_cli.pipeline.reward_quality import BLIND, ECHO, HEADLINE, PartQuality, RewardQuality
 from prlm_cli.report.charts import Axis, Line, line_chart, steps
-from prlm_cli.report.page import heading, page, paragraph, table
+from prlm_cli.report.page import figures, heading, page, paragraph, table
+from prlm_cli.report.table import Table
 
 _LABELS = {ECHO: "echo rule", BLIND: "blind twin"}
-
-
-class Table(NamedTuple):
-    """A table; its first column is text, the others are figures."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 def tables(part: PartQuality) -> Iterator[Table]:
@@ -38,10 +31,9 @@ def html_report(name: str, quality: RewardQuality) -> str:
     parts = [paragraph(f"{name} {quality.verdict}.")]
     for title, part in quality.parts.items():
         parts.append(heading(f"{title}: {part.pairs} pairs of {part.users} users"))
-        parts += [table(*found) for found in tables(part)]
-        parts.append(_reliability(part.calibration))
-        if part.best_of_n:
-            parts += _curves(part.best_of_n)
+        parts += [table(found) for found in tables(part)]
+        charts = [_reliability(part.calibration), *(_curves(part.best_of_n) if part.best_of_n else [])]
+        parts.append(figures(charts))
     return page(f"Reward model {name}", parts)
 
 
@@ -120,7 +112,7 @@ def _best_of_n(found: BestOfN) -> Table:
 
 def _reliability(found: Calibration) -> Markup:
     points = [(b.confidence, b.accuracy) for b in found.bins if b.confidence is not None and b.accuracy is not None]
-    lines = [Line("pairs", points), Line("as sure as right", [(0.5, 0.5), (1, 1)], is_reference=True)]
+    lines = [Line("pairs", points), Line("as sure as right", [(0.5, 0.5), (1, 1)], "reference")]
     return line_chart("Reliability", lines, Axis("confidence", steps(0.5, 1)), Axis("accuracy", steps(0, 1)))
 
 
@@ -130,7 +122,9 @@ def _curves(found: BestOfN) -> list[Markup]:
         name: [(float(place), getattr(point, field)) for place, point in enumerate(found.curve)]
         for name, field in {"chosen": "rouge_l", "oracle": "oracle", "random": "random", "reward": "reward"}.items()
     }
-    lines = [Line(name, series[name], is_reference=name == "random") for name in ("chosen", "oracle", "random")]
+    lines = [
+        Line(name, series[name], "reference" if name == "random" else "line") for name in ("chosen", "oracle", "random")
+    ]
     values = [value for line in lines for _, value in line.points]
     return [
         line_chart("Target ROUGE-L", lines, across, Axis("target ROUGE-L", steps(min(values), max(values)))),

@@ -22,6 +22,7 @@ from prlm_cli.models.reward_model import RewardModel
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.layouts import resolve_prompt
 from prlm_cli.pipeline.policies import Policy, load_policy
+from prlm_cli.pipeline.policy_report import html_report
 from prlm_cli.pipeline.queries import stored_queries
 from prlm_cli.pipeline.retrieve import retrieve
 from prlm_cli.pipeline.reward_models import Base, load_reward_model
@@ -133,6 +134,7 @@ def _train(
     else:
         save_adapter(policy.model, run.adapter)
     figures = {"steps": config.policy.steps, **best.as_dict(), **_first_and_last_quarter(run)}
+    write_text(run.report, html_report(run, figures, seed=config.seed))
     run.finish({**figures, "prompt_hash": policy.builder.hash})
 
 

@@ -25,7 +25,6 @@ from prlm_cli.pipeline.reward_report import html_report
 from prlm_cli.pipeline.runs import claim_run
 from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_hashes
 
-_REPORT = "report.html"
 _VALIDATION_SEED = 42  # of PrLM's released code
 
 
@@ -127,7 +126,7 @@ def _train(run: Run, split: Split, config: Config, reporter: Reporter) -> None:
         resamples=config.eval.bootstrap,
         seed=config.seed,
     )
-    write_text(run.folder / _REPORT, html_report(run.name, quality))
+    write_text(run.report, html_report(run.name, quality))
     metrics = quality.as_metrics()
     if validation:
         metrics["validation_accuracy"] = _mean_hit(_margins(model, validation))

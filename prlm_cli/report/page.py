@@ -1,21 +1,52 @@
-"""A self-contained HTML page, light or dark as the reader's system is: no script, nothing fetched.
+"""A self-contained HTML page and its parts. It fetches nothing, and reads well without its script, which only filters.
 
-What is not HTML from here is taken for text, and escaped.
+What is not HTML from here is taken for text, and escaped. The page's own policy lets nothing run or load but this style
+sheet and this script, which it names by their hashes.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from markupsafe import Markup
 
+from prlm_cli.report.table import Table
+from prlm_cli.report.templates import render, source
+from prlm_cli.version import __version__
 
-def page(title: str, parts: Iterable[Markup]) -> str:
-    """The whole document, of parts from `heading`, `paragraph`, `table` or `charts`."""
-    from jinja2 import Environment, PackageLoader
 
-    pages = Environment(loader=PackageLoader(__package__, ""), autoescape=True, trim_blocks=True)
-    return pages.get_template("page.html.jinja").render(title=title, parts=parts)
+class Card(NamedTuple):
+    """One figure of a summary: its name, its value, and a word on it, such as its interval."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+def page(title: str, parts: Iterable[Markup], *, facts: Sequence[str] = ()) -> str:
+    """The whole document.
+
+    Args:
+        title: Its heading.
+        parts: From the functions of this package, in their order. Filters get their script.
+        facts: What the figures rest on, such as the seed; they stand at the end.
+    """
+    body = Markup("\n").join(parts)
+    style = Markup(source("style.css"))
+    script = Markup(source("filters.js") if "data-filters" in body else "")
+    return render(
+        "page",
+        title=title,
+        body=body,
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script) if script else "none",
+        facts=[*facts, f"prlm {__version__}"],
+    )
 
 
 def heading(text: str) -> Markup:
@@ -28,11 +59,21 @@ def paragraph(text: str) -> Markup:
     return Markup("<p>{}</p>").format(text)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
-    """A table; the first column is text, the others are figures."""
-    lines = [_row("th", header), *(_row("td", row) for row in rows)]
-    return Markup("<table>\n{}\n</table>").format(Markup("\n").join(lines))
+def table(found: Table) -> Markup:
+    """A table; the first column names the row."""
+    return render("table", header=found.header, rows=found.rows)
 
 
-def _row(tag: str, cells: Sequence[object]) -> Markup:
-    return Markup("<tr>{}</tr>").format(Markup("").join(Markup("<{0}>{1}</{0}>").format(tag, cell) for cell in cells))
+def cards(items: Iterable[Card]) -> Markup:
+    """The figures of a summary, side by side."""
+    return render("cards", items=list(items))
+
+
+def figures(charts: Iterable[Markup]) -> Markup:
+    """Charts, side by side where there is room."""
+    return Markup('<div class="figures">\n{}\n</div>').format(Markup("\n").join(charts))
+
+
+def _hash(text: str) -> str:
+    """As a content security policy names an element by its text."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

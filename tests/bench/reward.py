@@ -1,6 +1,6 @@
 """How well a reward model tells a user's answers from another's, and how fast it scores.
 
-    python -m tests.bench.reward [--json] [--data DIR] [--queries N] [--policy none|warm-start] [--workspace DIR]
+    python -m tests.bench.reward [--json] [--data DIR] [--queries N] [--policy auto|none|warm-start] [--workspace DIR]
 
 Indexes real histories, builds pairs and trains a reward model as `prlm train-reward` does, with the embedded model, and
 judges it on held-out users beside the rules and its blind twin. The paper's preset is trained on the same pairs, on the
@@ -78,7 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="prlm-bench-") as folder:
         workspace = Workspace(given.workspace or Path(folder))
         config = resolve(
-            assignments=[f"pairs.policy={given.policy}", f"pairs.max_queries={given.queries}", *given.set],
+            assignments=[
+                "prompt.reasoning=off",
+                f"pairs.policy={given.policy}",
+                f"pairs.max_queries={given.queries}",
+                *given.set,
+            ],
             flags={"diagnostics.samples": given.samples},
         )
         measure(workspace, given.data, config, figures)
@@ -193,7 +198,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", default="commits", help="commits, acl, or a folder of histories and queries")
     parser.add_argument("--queries", type=int, default=160, help="training queries to build pairs of")
     parser.add_argument("--samples", type=int, default=_BEST_OF, help="completions drawn for each held-out query")
-    parser.add_argument("--policy", default="none", help="who writes the answers: none, or warm-start")
+    parser.add_argument("--policy", default="auto", help="who writes the answers: auto, none or warm-start")
     parser.add_argument("--workspace", type=Path, help="a folder to work in, and to go on in")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting")
     given = parser.parse_args(arguments)

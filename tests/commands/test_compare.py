@@ -74,6 +74,56 @@ def test_compare_pools_seeds_and_says_so(prlm, better, worse, write_jsonl):
     )
 
 
+def test_compare_prints_the_same_table_in_markdown(prlm, better, worse):
+    result = prlm("compare", better, worse, better, "--metric", "exact_match", "--md")
+
+    header, _, first, second, gap, users = result.stdout.splitlines()[:6]
+    assert header == "| metric | A | B | A - B | 95 % interval | p | p (Holm) | win/tie/loss | n |"
+    assert (gap, users[:27]) == ("", "| metric | users | by user ")
+    assert first.startswith(f"| exact_match {worse} | 1.0000 | 0.1667 | +0.8333 | [")
+    assert second.startswith(f"| exact_match {better} | 1.0000 | 1.0000 | +0.0000 | [")
+
+
+def test_compare_refuses_two_forms_of_the_table(prlm, better, worse):
+    assert prlm("compare", better, worse, "--md", "--json").stderr.startswith(
+        "prlm: --json and --md do not go together"
+    )
+
+
+@pytest.mark.parametrize("stdin", ["neither", "a", "b"])
+def test_compare_writes_a_report_of_the_same_figures_from_files_and_from_standard_input(
+    prlm, better, worse, tmp_path, stdin
+):
+    page = tmp_path / "report.html"
+    names = ["-" if stdin == "a" else better, "-" if stdin == "b" else worse]
+    given = {"a": {"input": better.read_text()}, "b": {"input": worse.read_text()}}.get(stdin, {})
+
+    result = prlm("compare", *names, "--metric", "exact_match", "--report", page, **given)
+
+    assert (result.exit_code, result.stderr) == (0, f"prlm: report in {page}\n")
+    html = page.read_text()
+    assert {cell in html for cell in ("+0.8333", "10/2/0")} == {True}
+    assert html.count('data-outcome="win"') == 10
+
+
+def test_compare_writes_its_report_even_where_a_requirement_is_not_met(prlm, better, worse, tmp_path):
+    page = tmp_path / "report.html"
+
+    result = prlm("compare", worse, better, "--require", "rougeL>=0", "--report", page)
+
+    assert (result.exit_code, page.exists()) == (1, True)
+
+
+def test_compare_replaces_a_report_by_force_only(prlm, better, worse, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("mine")
+
+    refused, forced = (prlm("compare", better, worse, "--report", page, *more) for more in ([], ["--force"]))
+
+    assert (refused.exit_code, refused.stderr) == (2, f"prlm: {page} exists; use --force to replace it\n")
+    assert forced.exit_code == 0
+
+
 def test_compare_holds_one_file_against_several(prlm, better, worse):
     result = prlm("compare", better, worse, better, "--json")
 

@@ -118,6 +118,76 @@ def test_eval_without_input_says_what_to_give(prlm):
     assert result.stderr == "prlm: eval has no INPUT; name a JSONL file of generations, or - for standard input\n"
 
 
+def test_eval_prints_the_same_table_in_markdown(prlm, write_jsonl):
+    data = write_jsonl(ROWS)
+
+    plain, markdown = (prlm("eval", data, "--metrics", "exact_match,copy_rate", *more) for more in ([], ["--md"]))
+
+    assert markdown.stdout.splitlines() == [
+        "| metric | mean | 95 % interval | n |",
+        "| :-- | --: | --: | --: |",
+        "| exact_match | 0.3333 | [0.0000, 1.0000] | 3 |",
+        "| copy_rate | n/a | n/a | 0 |",
+    ]
+    assert markdown.stderr == plain.stderr
+
+
+def test_eval_prints_retrieval_in_markdown(prlm, workspace):
+    result = prlm("eval", "--retrieval", "-w", workspace, "--md")
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("| retriever | overlap | value |")
+
+
+def test_eval_refuses_two_forms_of_the_table(prlm, write_jsonl):
+    result = prlm("eval", write_jsonl(ROWS), "--md", "--json")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "prlm: --json and --md do not go together; leave one of the two out\n"
+
+
+@pytest.mark.parametrize("source", ["file", "stdin"])
+def test_eval_writes_a_report_beside_its_table(prlm, write_jsonl, tmp_path, source):
+    data, page = write_jsonl(ROWS), tmp_path / "report.html"
+    given = {"input": data.read_text()} if source == "stdin" else {}
+
+    result = prlm("eval", "-" if source == "stdin" else data, "--report", page, "--metrics", "exact_match", **given)
+
+    assert (result.exit_code, result.stdout.count("exact_match")) == (0, 1)
+    assert result.stderr.splitlines()[-1] == f"prlm: report in {page}"
+    html = page.read_text()
+    assert html.startswith("<!doctype html>")
+    assert html.count("<article") == 3
+
+
+def test_eval_reports_on_the_documents_that_its_index_has(prlm, workspace, write_jsonl, tmp_path):
+    rows = [generation("q1", "ada", "a"), generation("q2", "ben", "b")]
+    prlm("forget", "--doc", "ben/d1", "-w", workspace, "--yes")
+
+    result = prlm("eval", write_jsonl(rows), "-w", workspace, "--report", tmp_path / "x.html")
+
+    assert result.exit_code == 0
+    assert "rougeL by user&#39;s documents in the index" in (tmp_path / "x.html").read_text()
+
+
+def test_eval_replaces_a_report_by_force_only_and_says_so_before_it_reads(prlm, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("mine")
+
+    result = prlm("eval", "nowhere.jsonl", "--report", page)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"prlm: {page} exists; use --force to replace it\n"
+    assert page.read_text() == "mine"
+
+
+def test_eval_writes_no_report_to_standard_output(prlm, write_jsonl):
+    result = prlm("eval", write_jsonl(ROWS), "--report", "-")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "prlm: --report -: a report goes to a file; name one, such as report.html\n"
+
+
 def test_eval_keeps_quiet(prlm, write_jsonl):
     assert prlm("eval", write_jsonl(ROWS), "-q").stderr == ""
 

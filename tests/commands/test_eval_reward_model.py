@@ -99,7 +99,7 @@ def test_eval_shows_no_users_text_of_a_pair(judge):
         (["--reward-model", "-k", "3", "--metrics", "rougeL"], "retrieval.k, --metrics given with --reward-model"),
         (["--reward-model", "other"], "no run 'other' in "),
         (["--reward-model", "pairs.jsonl"], "--reward-model pairs.jsonl: that is a file; write INPUT before"),
-        (["--report", "x.html"], "--report given without --reward-model"),
+        (["--retrieval", "--report", "x.html"], "--report does not go with --retrieval; leave one of the two out"),
     ],
     ids=["retrieval", "flags", "unknown", "file", "report"],
 )

@@ -1,15 +1,17 @@
 import math
+import random
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sacrebleu.metrics import BLEU, CHRF
 
 from prlm_cli.core import jsonl
 from prlm_cli.core.errors import DataError, SettingsError
 from prlm_cli.core.records import Generation, ProfileDocument
 from prlm_cli.core.settings import EvalSettings
-from prlm_cli.pipeline.evaluate import evaluate, read_generations, score_generations
+from prlm_cli.pipeline.evaluate import CHUNK, evaluate, read_generations, score_generations
 
 SETTINGS = EvalSettings(metrics=["rougeL", "exact_match", "copy_rate"], bootstrap=200)
 BASE = Generation(
@@ -133,3 +135,42 @@ def test_read_generations_says_where_an_answer_is_missing(tmp_path, write_jsonl)
 
     with pytest.raises(DataError, match=r"data.jsonl:1: no field 'answer'; pipe it through `prlm generate -`"):
         list(read_generations(path))
+
+
+def many(count):
+    draw = random.Random(0)
+    words = ["net:", "fix", "a", "leak", "memory"]
+    return [
+        msgspec.structs.replace(
+            BASE, query_id=f"q{n}", user_id=f"u{n % 7}", answer=" ".join(draw.choices(words, k=draw.randint(1, 8)))
+        )
+        for n in range(count)
+    ]
+
+
+def test_a_metric_of_the_whole_set_is_no_mean_of_its_queries():
+    rows = many(40)
+    result = evaluate(rows, EvalSettings(metrics=["bleu", "chrf"], bootstrap=200))
+    answers, targets = [row.answer for row in rows], [row.target for row in rows]
+
+    bleu, chrf = result.metrics["bleu"], result.metrics["chrf"]
+    assert bleu.mean == pytest.approx(BLEU().corpus_score(answers, [targets]).score)
+    assert chrf.mean == pytest.approx(CHRF().corpus_score(answers, [targets]).score)
+    assert bleu.low < bleu.mean < bleu.high
+    assert bleu.mean != pytest.approx(sum(result.scores["bleu"]) / 40)
+
+
+def test_scores_of_a_metric_of_the_whole_set_are_those_of_the_queries_alone():
+    rows = many(10)
+    scores = score_generations(rows, ["chrf", "rmse"])
+
+    assert scores["chrf"] == pytest.approx([CHRF().corpus_score([r.answer], [[r.target]]).score for r in rows])
+    assert scores["rmse"] == [None] * 10
+
+
+def test_scores_are_the_same_from_any_number_of_processes():
+    rows, metrics = many(2 * CHUNK + 10), ["rougeL", "copy_rate", "bleu"]
+    alone, spread = (score_generations(rows, metrics, processes=processes) for processes in (1, 2))
+
+    assert list(alone.records()) == list(spread.records())
+    assert (alone.user_ids, alone.seeds, alone.policies) == (spread.user_ids, spread.seeds, spread.policies)

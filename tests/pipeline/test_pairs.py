@@ -14,7 +14,7 @@ from prlm_cli.pipeline.candidates import candidates
 from prlm_cli.pipeline.given_pairs import read_pairs
 from prlm_cli.pipeline.held_out import heldout_users
 from prlm_cli.pipeline.neighbours import Neighbours
-from prlm_cli.pipeline.pairs import build_pairs, kinds_in_use, pairs
+from prlm_cli.pipeline.pairs import build_pairs, kinds_in_use, pair_policy, pairs
 from prlm_cli.pipeline.train_reward import train_reward
 from prlm_cli.training import contrastive
 from tests.conftest import tiny_corpus
@@ -343,3 +343,16 @@ def test_a_policy_that_is_no_finished_one_is_named(tiny_model, workspace):
 
     with pytest.raises(DataError, match=r"run 'mine' is not a finished policy"):
         pairs(workspace, small(tiny_model, "pairs.policy=mine"))
+
+
+@pytest.mark.parametrize(
+    ("policy", "reasoning", "is_warm"),
+    [("auto", "off", True), ("auto", "on", False), ("warm-start", "on", True), ("none", "off", False)],
+)
+def test_who_writes_where_nobody_is_named_hangs_on_the_reasoning(tiny_model, workspace, policy, reasoning, is_warm):
+    config = small(tiny_model, f"pairs.policy={policy}", f"prompt.reasoning={reasoning}")
+    with workspace.open_store() as store:
+        writer = pair_policy(workspace, asked(store, config), config, Notes())
+
+    assert writer.name.startswith("warm-start-") == is_warm
+    assert writer.builder.reasoning == (is_warm and reasoning == "on")

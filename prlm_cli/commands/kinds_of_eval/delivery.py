@@ -8,21 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prlm_cli import ui
+from prlm_cli.commands import options
 from prlm_cli.core import jsonl
-from prlm_cli.core.errors import DataError
 
 if TYPE_CHECKING:
     from msgspec import Struct
 
+    from prlm_cli.report.table import Table
+
 
 @dataclass(frozen=True)
 class Delivery:
-    """What the user wants of the result: `per_query` and `report` name files, which only `force` replaces."""
+    """What the user wants of the result: `per_query` and `report` name files; only `force` replaces the first."""
 
     per_query: Path | None = None
     report: Path | None = None
     force: bool = False
     as_json: bool = False
+    as_markdown: bool = False
 
     def result(self, summary: dict[str, Any], records: Iterable[Struct], print_table: Callable[[], None]) -> None:
         """Prints the summary, as JSON or as a table, and writes the records; `--per-query -` prints these instead."""
@@ -36,17 +39,11 @@ class Delivery:
         if self.per_query:
             ui.note(f"{jsonl.write(self.per_query, records, force=self.force)} records in {self.per_query}")
 
+    def table(self, table: Table) -> None:
+        """Prints a table, for the terminal or in Markdown."""
+        options.show_table(table, as_markdown=self.as_markdown)
+
     def page(self, html: Callable[[], str]) -> None:
-        """Writes the page, where one is wanted.
-
-        Raises:
-            DataError: If the file exists, without `force`.
-        """
-        from prlm_cli.core.workspace import write_text
-
-        if self.report is None:
-            return
-        if self.report.exists() and not self.force:
-            raise DataError(f"{self.report} exists", hint="use --force to replace it")
-        write_text(self.report, html())
-        ui.note(f"report in {self.report}")
+        """Writes the page, where one is wanted."""
+        if self.report:
+            options.write_report(self.report, html())

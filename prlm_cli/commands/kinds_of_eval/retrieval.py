@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def measure_retrieval(config: Config, folder: Path, source: Path | None, split: str, delivery: Delivery) -> None:
     """Measures the records of a file's queries, or of those of the index."""
     quality = _quality(config, folder, source, split)
-    delivery.result(quality.as_dict(), quality.overlaps.records(), lambda: _print(quality))
+    delivery.result(quality.as_dict(), quality.overlaps.records(), lambda: _print(quality, delivery))
 
 
 def _quality(config: Config, folder: Path, source: Path | None, split: str) -> RetrievalQuality:
@@ -42,8 +42,9 @@ def _quality(config: Config, folder: Path, source: Path | None, split: str) -> R
         return measure(store, queries_from(store, path=None, split=split, user_id=None, text=None))
 
 
-def _print(result: RetrievalQuality) -> None:
+def _print(result: RetrievalQuality, delivery: Delivery) -> None:
     from prlm_cli.pipeline.retrieval_quality import MEASURES
+    from prlm_cli.report.table import Table
 
     left_out = f"; left out {result.without_target} queries without a target" if result.without_target else ""
     ui.note(f"{result.n} queries of {result.users} users, at most {result.k} records each{left_out}")
@@ -52,7 +53,8 @@ def _print(result: RetrievalQuality) -> None:
             ui.note(f"{ui.visible(found.retriever)}: no records for {found.empty} queries, which score 0")
     chosen = result.retrievers[0].retriever
     header = ["retriever", "overlap", "value", "95 % interval", f"{chosen} - it", "95 % interval", "n", "users"]
-    ui.print_table(header, [_row(found, measure) for measure in MEASURES for found in result.retrievers])
+    rows = [_row(found, measure) for measure in MEASURES for found in result.retrievers]
+    delivery.table(Table(header, rows))
 
 
 def _row(found: RetrieverQuality, measure: str) -> list[str]:

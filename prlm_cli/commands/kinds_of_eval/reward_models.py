@@ -30,16 +30,16 @@ def judge_reward_model(layers: Layers, folder: Path, source: Path | None, name: 
     reporter = ui.Terminal()
     pairs = given_pairs(workspace, source, config, reporter) if source is not None else None
     judged = evaluate_reward(workspace, run, config, pairs=pairs, reporter=reporter)
-    delivery.result({"run": run.name, **judged.as_dict()}, judged.scores, lambda: _print(judged))
+    delivery.result({"run": run.name, **judged.as_dict()}, judged.scores, lambda: _print(judged, delivery))
     delivery.page(lambda: html_report(run.name, judged))
 
 
-def _print(quality: RewardQuality) -> None:
+def _print(quality: RewardQuality, delivery: Delivery) -> None:
     from prlm_cli.pipeline.reward_report import tables
 
     for name, part in quality.parts.items():
         for number, found in enumerate(tables(part)):
             ui.print_line(end="" if number else f"{name}: {part.pairs} pairs of {part.users} users\n")
-            ui.print_table(found.header, found.rows)
+            delivery.table(found)
             ui.print_line()
     ui.print_line(quality.verdict)

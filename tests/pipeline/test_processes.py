@@ -1,0 +1,64 @@
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from prlm_cli.core.errors import DataError
+from prlm_cli.pipeline.processes import chunks, in_order
+
+
+def process_of(number):
+    time.sleep(0.05 if number == 0 else 0)  # the first is done last
+    return number, os.getpid()
+
+
+def refuse(number):
+    raise DataError(f"piece {number}", hint="leave it out")
+
+
+def test_chunks_hold_everything_in_order():
+    assert list(chunks(range(5), 2)) == [[0, 1], [2, 3], [4]]
+    assert list(chunks([], 2)) == []
+
+
+def test_results_come_in_the_order_of_the_work_from_other_processes():
+    numbers, processes = zip(*in_order(process_of, range(8), 2), strict=True)
+
+    assert numbers == tuple(range(8))
+    assert os.getpid() not in processes and len(set(processes)) <= 2
+
+
+@pytest.mark.parametrize(("work", "processes"), [(range(1), 4), (range(3), 1)], ids=["one piece", "one process"])
+def test_little_work_stays_in_this_process(work, processes):
+    assert {process for _, process in in_order(process_of, work, processes)} == {os.getpid()}
+
+
+def test_work_is_taken_only_as_processes_come_free():
+    taken = []
+    results = in_order(process_of, (taken.append(n) or n for n in range(100)), 2)
+    next(results)
+
+    assert len(taken) < 10
+    results.close()
+
+
+def test_an_error_keeps_its_words_on_its_way_here():
+    with pytest.raises(DataError, match="piece 0; leave it out"):
+        list(in_order(refuse, range(3), 2))
+
+
+def test_stopping_leaves_no_process_behind():
+    psutil = pytest.importorskip("psutil")
+    code = "import os\nfrom tests.pipeline.test_processes import *\nif __name__ == '__main__':\n"
+    code += "    for n, _ in in_order(process_of, iter(int, 1), 2): print(n, flush=True)\n"
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
+    run = subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert run.stdout and run.stdout.readline()
+    children = psutil.Process(run.pid).children(recursive=True)
+    run.send_signal(2)
+    run.stdout.read()
+    run.wait(20)
+
+    assert children and psutil.wait_procs(children, timeout=20)[1] == []
