@@ -25,6 +25,7 @@ _PUBLIC = {
     "compare": "prlm_cli.pipeline.compare",
     "score": "prlm_cli.pipeline.score",
     "plan": "prlm_cli.pipeline.plan",
+    "recognise": "prlm_cli.pipeline.recognise",
     "show": "prlm_cli.pipeline.show",
     "export": "prlm_cli.pipeline.export",
     "forget": "prlm_cli.pipeline.forget",

@@ -140,10 +140,14 @@ class PromptBuilder:
 
         An answer is one line, and neither it nor the reasoning can open or close a thought.
         """
-        answer, reasoning = _one_line(answer), without_tags(reasoning)
+        answer = _one_line(answer)
         if self.reasoning:
-            return f"{reasoning}\n</think>\n{self.task.cue}: {answer}"
+            return f"{self.thought(reasoning)} {answer}"
         return f" {answer}" if self.opens_cue else answer
+
+    def thought(self, reasoning: str) -> str:
+        """The beginning of a completion whose reasoning is given: what remains to be written is the answer."""
+        return f"{without_tags(reasoning)}\n</think>\n{self.task.cue}:"
 
     @property
     def opens_cue(self) -> bool:

@@ -7,6 +7,7 @@ does not declare are kept in `meta`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -78,7 +79,10 @@ class Usage(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Generation(Retrieved, kw_only=True, frozen=True):
-    """A retrieved record with what the policy wrote. `answer` is None where none could be read from the completion."""
+    """A retrieved record with what the policy wrote. `answer` is None where none could be read from the completion.
+
+    `reward` and `author` are what `score` found, and None where that does not apply.
+    """
 
     completion: str
     reasoning: str | None
@@ -87,6 +91,7 @@ class Generation(Retrieved, kw_only=True, frozen=True):
     seed: int
     usage: Usage | None = None
     reward: float | None = None
+    author: float | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class PreferencePair(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -140,6 +145,12 @@ def with_doc_id(document: Document) -> Document:
 def shown(document: Document | ProfileDocument) -> str:
     """What a retriever, or a reader, reads of a document: its title, where it has one, and its text."""
     return f"{document.title}\n{document.text}" if document.title else document.text
+
+
+def own_titles(records: Iterable[ProfileDocument]) -> list[str]:
+    """The titles of the user's own records; those of the shared corpus, and blank ones, are left out."""
+    own = (record.title for record in records if record.corpus != "shared")
+    return [title for title in own if title and title.strip()]
 
 
 def widen(kind: type[Record], record: msgspec.Struct, **fields: Any) -> Record:

@@ -33,6 +33,7 @@ EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 Layout = Literal["completion", "turns", "document"]
 RetrieverName = Literal["bm25", "bm25+", "bm25l", "atire", "robertson", "dense", "hybrid", "recency", "random", "none"]
 Engine = Literal["local", "ray"]
+RewardScale = Literal["none", "group", "batch", "running"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 STAGES = ("train-reward", "train-policy", "eval")
 """What a recipe can do, in this order; eval answers the test queries and scores the answers."""
@@ -225,9 +226,13 @@ class PolicySettings(Section, kw_only=True, frozen=True):
     save_steps: Annotated[Count, "Steps between checkpoints."] = 8
     eval_steps: Annotated[Count, "Steps between held-out evaluations."] = 8
     eval_queries: Annotated[Natural, "Dev queries that choose the best adapter; 0 keeps the last."] = 12
-    rewards: Annotated[dict[str, float], "Weight of each reward."] = field(
-        default_factory=lambda: {"overlap": 1.0, "format": 0.1, "personalization": 0.1}
-    )
+    rewards: Annotated[
+        dict[str, float], "Weight of each reward: its name, metric:NAME, or package.module:function; 0 is without it."
+    ] = field(default_factory=lambda: {"overlap": 1.0, "format": 0.1, "personalization": 0.1})
+    normalise: Annotated[
+        dict[str, RewardScale],
+        "What each reward is standardised over before it is weighed; none where none is named.",
+    ] = field(default_factory=dict)
 
 
 class EvalSettings(Section, kw_only=True, frozen=True):

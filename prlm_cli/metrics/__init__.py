@@ -44,11 +44,15 @@ METRICS: Registry[Metric] = Registry(
         "rouge2_zh": "prlm_cli.metrics.legacy:rouge2_zh",
         "rougeL_zh": "prlm_cli.metrics.legacy:rouge_l_zh",
         "bleu_char": "prlm_cli.metrics.legacy:bleu_char",
+        "reasoning_length": "prlm_cli.metrics.length:reasoning_length",
+        "style": "prlm_cli.metrics.stylometry:style",
+        "reward": "prlm_cli.metrics.reward:reward",
+        "author": "prlm_cli.metrics.author:author",
     },
 )
 
 LOWER_IS_BETTER = frozenset({"extract_fail", "copy_rate", "mae", "rmse"})
-NEITHER_IS_BETTER = frozenset({"length"})
+NEITHER_IS_BETTER = frozenset({"length", "reasoning_length"})
 
 
 def direction(metric: str) -> Literal[-1, 0, 1]:

@@ -15,7 +15,7 @@ def copy_rate(generation: Generation) -> float | None:
 
     A shorter answer is one run. Words are lower-cased. None where no record was shown, 0.0 where there is no answer.
     """
-    shown = _shown(generation)
+    shown = shown_records(generation)
     if not shown:
         return None
     answer = _words(generation.answer or "")
@@ -27,8 +27,8 @@ def copy_rate(generation: Generation) -> float | None:
     return sum(run in titles for run in runs) / len(runs)
 
 
-def _shown(generation: Generation) -> list[ProfileDocument]:
-    # A prompt that is too long leaves out the worst records; `usage` says how many of the best were shown.
+def shown_records(generation: Generation) -> list[ProfileDocument]:
+    """The records that the policy was shown: a prompt that is too long leaves out the worst, as `usage` says."""
     usage = generation.usage
     return generation.profile if usage is None else generation.profile[: usage.records]
 

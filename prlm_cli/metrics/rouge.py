@@ -31,7 +31,7 @@ def rouge(answer: str | None, target: str) -> Rouge:
     if answer is None:
         return Rouge(0.0, 0.0, 0.0)
     scores = _SCORER.score(target, answer)
-    return Rouge(*(float(scores[name].fmeasure) for name in ("rouge1", "rouge2", "rougeL")))
+    return Rouge(scores["rouge1"].fmeasure, scores["rouge2"].fmeasure, scores["rougeL"].fmeasure)
 
 
 def rouge1(generation: Generation) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 
-_LIBRARIES = ("transformers", "sentence_transformers")
+_LIBRARIES = ("transformers", "sentence_transformers", "trl")  # TRL's warning of a missing reward holds user text
 
 
 class quiet_libraries:

@@ -12,7 +12,6 @@ One function reads another user's records, `swapped_profile`; both users' ids ar
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -30,13 +29,12 @@ from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.held_out import heldout_users
 from prlm_cli.pipeline.neighbours import Neighbours
 from prlm_cli.pipeline.policies import Policy
-from prlm_cli.pipeline.retrieve import swapped_profile
+from prlm_cli.pipeline.stand_ins import StandIns
 
 OF_ANOTHER = frozenset({"swapped", "swapped_near", "neighbour"})
 """The kinds of answers that need another user."""
 
 _OF_THE_NEAR = frozenset({"swapped_near", "neighbour"})
-_TRIED = 8  # near users: those behind them, where none of these has records that are old enough, are not near
 
 
 class Answer(NamedTuple):
@@ -79,7 +77,7 @@ def candidates(store: Store, queries: Sequence[Retrieved], kinds: Collection[str
         raise DataError(
             "no training query has records of its user", hint="index documents that are older than the queries"
         )
-    stand_ins = _StandIns(store, queries, kinds, config) if OF_ANOTHER & set(kinds) else None
+    stand_ins = _stand_ins(store, queries, kinds, config) if OF_ANOTHER & set(kinds) else None
     return [_candidates(query, kinds, stand_ins) for query in spread(usable, config.pairs.max_queries, config.seed)]
 
 
@@ -117,44 +115,15 @@ def spread(queries: Sequence[Retrieved], count: int, seed: int) -> list[Retrieve
     return [query for _, _, query in sorted(rounds, key=lambda item: item[:2])[:count]]
 
 
-class _StandIns:
-    """Other users with records for a query, of the same side of the reward model's split.
-
-    So no pair that is trained on shows a held-out user's records. A side of one user has nobody: there, anybody may.
-    """
-
-    def __init__(self, store: Store, queries: Sequence[Retrieved], kinds: Collection[str], config: Config) -> None:
-        self._store = store
-        self._config = config
-        users = {query.user_id for query in queries}
-        if len(users) < 2:
-            raise DataError("swapped pairs need two users", hint="index more users, or --set pairs.swapped=false")
-        held_out = heldout_users(users, config.reward.heldout_share)
-        sides = [side if len(side) > 1 else users for side in (held_out, users - held_out)]
-        self._side_of = {user: sides[user not in held_out] for user in users}
-        self._neighbours = Neighbours(queries, store.tokenizer) if _OF_THE_NEAR & set(kinds) else None
-
-    def at_random(self, query: Retrieved) -> Retrieved | None:
-        """The query with the records of a user drawn at random; None if nobody has any."""
-        return self._swapped(query, self._side_of[query.user_id])
-
-    def near(self, query: Retrieved) -> tuple[Retrieved, Retrieved] | None:
-        """The query with the records of the nearest user who has any, and the query that makes that user near."""
-        if self._neighbours:
-            side = self._side_of[query.user_id]
-            neighbours = (near for near in self._neighbours.of(query) if near.user_id in side)
-            for neighbour in islice(neighbours, _TRIED):
-                if swapped := self._swapped(query, [neighbour.user_id]):
-                    return swapped, neighbour
-        return None
-
-    def _swapped(self, query: Retrieved, user_ids: Collection[str]) -> Retrieved | None:
-        with contextlib.suppress(DataError):  # nobody among them has a record that is old enough
-            return swapped_profile(self._store, query, user_ids, self._config.retrieval, seed=self._config.seed)
-        return None
+def _stand_ins(store: Store, queries: Sequence[Retrieved], kinds: Collection[str], config: Config) -> StandIns:
+    """Other users of the same side of the reward model's split: no training pair shows a held-out user's records."""
+    users = {query.user_id for query in queries}
+    held_out = heldout_users(users, config.reward.heldout_share)
+    neighbours = Neighbours(queries, store.tokenizer) if _OF_THE_NEAR & set(kinds) else None
+    return StandIns(store, [held_out, users - held_out], config, neighbours)
 
 
-def _candidates(query: Retrieved, kinds: Collection[str], stand_ins: _StandIns | None) -> Candidates:
+def _candidates(query: Retrieved, kinds: Collection[str], stand_ins: StandIns | None) -> Candidates:
     found = Candidates(query)
     if "target" in kinds:
         found.known["target"] = Answer(query.target)

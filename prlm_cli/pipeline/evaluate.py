@@ -70,14 +70,13 @@ class Scores:
         self.policies.add(generation.policy)
         self.retrievers.add(generation.retriever)
         for metric, columns in zip(self._metrics.values(), self._columns.values(), strict=True):
-            if isinstance(metric, SummedMetric):
-                for column, value in zip(
-                    columns, metric.statistics(generation) or [math.nan] * metric.size, strict=True
-                ):
-                    column.append(value)
-            else:
+            if not isinstance(metric, SummedMetric):
                 score = metric(generation)
                 columns[0].append(math.nan if score is None else score)
+                continue
+            found = metric.statistics(generation) or [math.nan] * metric.size
+            for column, value in zip(columns, found, strict=True):
+                column.append(value)
 
     def extend(self, other: Scores) -> None:
         """Adds the generations of other scores on the same metrics."""

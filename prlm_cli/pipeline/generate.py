@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from operator import length_hint
 
@@ -25,6 +25,7 @@ def generate(
     stage: str = "generate",
     cache: CompletionCache | None = None,
     draws: int = 1,
+    thoughts: Mapping[str, str] | None = None,
 ) -> Iterator[Generation]:
     """A generation for each retrieved record, in their order.
 
@@ -38,6 +39,7 @@ def generate(
         cache: Of this policy; what it holds is not computed again, and it keeps what is.
         draws: How many of each, one after the other. A draw is seeded by the query's id and its number: it is the same
             in whatever batch, and among more draws.
+        thoughts: Query id -> the reasoning that its completion is made to begin with, for a policy that reasons.
 
     Raises:
         SettingsError: If no query fits into a prompt.
@@ -52,17 +54,19 @@ def generate(
     while keyed := list(islice(stream, size)):
         window, keys = zip(*keyed, strict=True)
         packed = [policy.builder.build(query.text, query.profile) for query in window]
-        ids = [prompt.ids for prompt in packed]
+        begun = ["" if thoughts is None else policy.builder.thought(thoughts[query.query_id]) for query in window]
+        ids = [prompt.ids + policy.begin(text) for prompt, text in zip(packed, begun, strict=True)]
         if cache is None:
             completions = engine.complete(ids, keys)
         else:
             completions = cache.complete(engine, window, ids, config.generation.batch_size, keys=keys)
-        for query, prompt, completion in zip(window, packed, completions, strict=True):
-            parsed = policy.builder.parse(completion.text)
+        for query, prompt, beginning, completion in zip(window, packed, begun, completions, strict=True):
+            written = beginning + completion.text
+            parsed = policy.builder.parse(written)
             yield widen(
                 Generation,
                 query,
-                completion=completion.text,
+                completion=written,
                 reasoning=parsed.reasoning,
                 answer=parsed.answer,
                 policy=policy.name,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import islice
 from statistics import mean
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from prlm_cli.core.settings import LAYOUTS, Config, Layout
 from prlm_cli.core.workspace import Workspace, read_json, write_text
 from prlm_cli.metrics.rouge import rouge
 from prlm_cli.pipeline.generate import generate
-from prlm_cli.pipeline.policies import Policy, builder_for, load_policy, measured_layout, with_prompt
+from prlm_cli.pipeline.policies import Policy, load_policy, measured_layout, with_prompt
 
 MEASURED_QUERIES = 64
 
@@ -60,7 +59,7 @@ def measure_forms(
     found = []
     for layout in LAYOUTS:
         formed = with_prompt(config, layout=layout, reasoning="off")
-        writer = replace(policy, builder=builder_for(formed.prompt, policy.codec))
+        writer = policy.with_prompt(formed.prompt)
         for k in ks:
             shown = [widen(Retrieved, query, profile=query.profile[:k]) for query in queries]
             answers = generate(

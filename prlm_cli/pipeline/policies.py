@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,14 @@ class Policy:
     def max_new_tokens(self) -> int:
         """Longest completion where no setting says so."""
         return longest_completion(self.builder.reasoning)
+
+    def begin(self, completion: str) -> list[int]:
+        """The ids of the beginning of a completion, which the policy is to go on from."""
+        return self.codec.encode_completion(completion)[:-1] if completion else []
+
+    def with_prompt(self, prompt: PromptSettings) -> Policy:
+        """The same model asked in another form; layout and reasoning must be resolved."""
+        return replace(self, builder=builder_for(prompt, self.codec))
 
     def fingerprint(self) -> str:
         """Identifies what it answers by, prompts aside: weights, tokenizer, and their precision on this device."""

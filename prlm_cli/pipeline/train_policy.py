@@ -11,14 +11,15 @@ from typing import Any
 
 from msgspec import structs
 
-from prlm_cli.core.errors import RefusedError, SettingsError
+from prlm_cli.core.errors import RefusedError, SettingsError, did_you_mean
 from prlm_cli.core.records import Query, Retrieved
 from prlm_cli.core.reporting import Reporter, Silent
-from prlm_cli.core.settings import Config
+from prlm_cli.core.settings import Config, PolicySettings
 from prlm_cli.core.store import Store
 from prlm_cli.core.workspace import Run, Workspace, read_json, write_text
 from prlm_cli.metrics.rouge import rouge
 from prlm_cli.models.reward_model import RewardModel
+from prlm_cli.pipeline.author_titles import AuthorTitles, read_pool
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.layouts import resolve_prompt
 from prlm_cli.pipeline.policies import Policy, load_policy
@@ -29,7 +30,8 @@ from prlm_cli.pipeline.reward_models import Base, load_reward_model
 from prlm_cli.pipeline.runs import claim_run
 from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_hashes
 from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
-from prlm_cli.rewards import REWARDS, Reward
+from prlm_cli.rewards import Reward, RewardContext
+from prlm_cli.rewards.named import reward_named
 
 NO_REWARD_MODEL = "none"
 
@@ -61,14 +63,14 @@ def train_policy(
         SettingsError: If the settings do not go together, or name an unknown reward.
     """
     reporter = reporter or Silent()
-    for reward in config.policy.rewards:
-        REWARDS[reward]  # an unknown one is an error before anything is trained
+    _check_rewards(config.policy)
     start_run = _start_run(workspace, config)
     reward_run = _reward_run(workspace, config, force=force, reporter=reporter)
     with workspace.open_store() as store:
         training = training_queries(store, config, queries)
         config = resolve_prompt(workspace, training, config, reporter)
         held_out = _held_out(store, config)
+        titles = _author_titles(store, training, config)
     config = _without_unused_rewards(config, reward_run)
     facts = {
         "reward_model": reward_run.name if reward_run else None,
@@ -83,7 +85,7 @@ def train_policy(
         if start and start.metrics["prompt_hash"] != policy.builder.hash:
             raise SettingsError(f"run '{start.name}' was trained with other prompts", hint="give it the same settings")
         reward_model = _reward_model(reward_run, policy, config, reporter) if reward_run else None
-        _train(run, policy, training, held_out, config, reward_model, reporter)
+        _train(run, policy, training, held_out, config, RewardContext(policy.builder, reward_model, titles), reporter)
     return run
 
 
@@ -93,7 +95,7 @@ def _train(
     training: list[Retrieved],
     held_out: list[Retrieved],
     config: Config,
-    reward_model: RewardModel | None,
+    context: RewardContext,
     reporter: Reporter,
 ) -> None:
     from prlm_cli.models.adapters import save_adapter
@@ -116,7 +118,7 @@ def _train(
         policy.model,
         policy.tokenizer,
         rollouts,
-        _rewards(policy, config, reward_model),
+        _rewards(config, context),
         config.policy,
         stop_ids=policy.stop_ids,
         max_new_tokens=config.policy.max_new_tokens or policy.max_new_tokens,
@@ -199,14 +201,32 @@ def _without_unused_rewards(config: Config, reward_run: Run | None) -> Config:
     weights = {name: weight for name, weight in config.policy.rewards.items() if weight}
     if reward_run is None:
         weights.pop("personalization", None)
-    name = reward_run.name if reward_run else NO_REWARD_MODEL
-    return structs.replace(config, policy=structs.replace(config.policy, rewards=weights, reward_model=name))
+    normalise = {name: scale for name, scale in config.policy.normalise.items() if name in weights}
+    model = reward_run.name if reward_run else NO_REWARD_MODEL
+    policy = structs.replace(config.policy, rewards=weights, normalise=normalise, reward_model=model)
+    return structs.replace(config, policy=policy)
 
 
-def _rewards(policy: Policy, config: Config, reward_model: RewardModel | None) -> dict[str, tuple[Reward, float]]:
-    return {
-        name: (REWARDS[name](policy.builder, reward_model), weight) for name, weight in config.policy.rewards.items()
-    }
+def _check_rewards(settings: PolicySettings) -> None:
+    """Makes sure that there are such rewards, before anything is trained or a model is loaded."""
+    for name in settings.rewards:
+        reward_named(name)
+    for name in settings.normalise:
+        if name not in settings.rewards:
+            hint = did_you_mean(name, settings.rewards)
+            raise SettingsError(f"policy.normalise names '{name}', which policy.rewards does not", hint=hint)
+
+
+def _author_titles(store: Store, training: list[Retrieved], config: Config) -> AuthorTitles | None:
+    """Reads other users' titles only where a classifier is asked for."""
+    if not config.policy.rewards.get("author"):
+        return None
+    pool = read_pool(store, (query.user_id for query in training), seed=config.seed)
+    return AuthorTitles(store, training, pool, config.retrieval, seed=config.seed)
+
+
+def _rewards(config: Config, context: RewardContext) -> dict[str, tuple[Reward, float]]:
+    return {name: (reward_named(name)(context), weight) for name, weight in config.policy.rewards.items()}
 
 
 def _warm_start(workspace: Workspace, training: list[Retrieved], config: Config, reporter: Reporter) -> Run | None:

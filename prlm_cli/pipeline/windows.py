@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import TypeVar
 
 from prlm_cli.core.dates import parse_period
 from prlm_cli.core.errors import DataError, PrlmError
@@ -11,11 +12,13 @@ from prlm_cli.core.records import Query, Retrieved, widen
 from prlm_cli.pipeline.search import Search
 from prlm_cli.retrievers.hit import Hit
 
+Asked = TypeVar("Asked", bound=Query)
+
 WINDOW = 10_000
 """Queries that are read ahead."""
 
 
-def windows(queries: Iterable[Query], size: int) -> Iterator[list[Query]]:
+def windows(queries: Iterable[Asked], size: int) -> Iterator[list[Asked]]:
     """The queries, so many at a time; what is wrong with one is raised after those before it were given.
 
     Raises:
@@ -24,7 +27,7 @@ def windows(queries: Iterable[Query], size: int) -> Iterator[list[Query]]:
     stream = map(checked, queries)
     wrong = None
     while wrong is None:
-        batch: list[Query] = []
+        batch: list[Asked] = []
         try:
             batch.extend(islice(stream, size))
         except PrlmError as error:
@@ -51,7 +54,7 @@ def answers(search: Search, batch: Sequence[Query]) -> Iterator[Retrieved]:
         yield widen(Retrieved, query, profile=profile, retriever=search.settings.retriever)
 
 
-def checked(query: Query) -> Query:
+def checked(query: Asked) -> Asked:
     """The query, if its date, where it has one, is a date.
 
     Raises:

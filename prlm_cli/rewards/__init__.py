@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prlm_cli.core.prompts import PromptBuilder
-from prlm_cli.core.records import Retrieved
+from prlm_cli.core.records import Date, Query, Retrieved
 from prlm_cli.core.registry import Registry
+
+if TYPE_CHECKING:
+    from prlm_cli.models.reward_model import RewardModel
 
 
 class Reward(Protocol):
@@ -18,8 +22,34 @@ class Reward(Protocol):
         ...
 
 
-MakeReward = Callable[[PromptBuilder, Any], Reward]
-"""Makes a reward from the policy's prompt builder and the reward model (None where there is none)."""
+class Titles(NamedTuple):
+    """What a classifier of authors learns from for one query: titles older than it, the user's own and others'."""
+
+    own: Sequence[str]
+    others: Sequence[str]
+
+
+def asker(query: Query) -> tuple[str, str, Date | None]:
+    """Who asks, what and when: queries that agree in it see the same titles. Ids of queries alone may come again."""
+    return query.user_id, query.query_id, query.date
+
+
+@dataclass(frozen=True)
+class RewardContext:
+    """What rewards are made from.
+
+    Args:
+        builder: The policy's, which reads completions.
+        reward_model: None where there is none.
+        titles: What each training query's classifier of authors learns from; None where no reward asks for it.
+    """
+
+    builder: PromptBuilder
+    reward_model: RewardModel | None = None
+    titles: Callable[[Query], Titles] | None = None
+
+
+MakeReward = Callable[[RewardContext], Reward]
 
 REWARDS: Registry[MakeReward] = Registry(
     "reward",
@@ -28,5 +58,8 @@ REWARDS: Registry[MakeReward] = Registry(
         "format": "prlm_cli.rewards.format:Format",
         "personalization": "prlm_cli.rewards.personalization:Personalization",
         "echo": "prlm_cli.rewards.echo:Echo",
+        "length": "prlm_cli.rewards.against_titles:length",
+        "style": "prlm_cli.rewards.against_titles:style",
+        "author": "prlm_cli.rewards.author:Author",
     },
 )

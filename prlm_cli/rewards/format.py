@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from prlm_cli.core.prompts import PromptBuilder
 from prlm_cli.core.records import Retrieved
+from prlm_cli.rewards import RewardContext
 
 
 class Format:
@@ -15,8 +14,8 @@ class Format:
     Source: PrLM (arXiv 2508.07342), reward term F; the original asks only for a line break before </think>.
     """
 
-    def __init__(self, builder: PromptBuilder, reward_model: Any = None) -> None:
-        self._builder = builder
+    def __init__(self, context: RewardContext) -> None:
+        self._builder = context.builder
 
     def __call__(self, *, completions: Sequence[str], queries: Sequence[Retrieved]) -> list[float | None]:
         """One reward a completion."""

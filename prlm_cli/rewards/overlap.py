@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from prlm_cli.core.prompts import PromptBuilder
 from prlm_cli.core.records import Retrieved
 from prlm_cli.metrics.rouge import rouge
+from prlm_cli.rewards import RewardContext
 
 
 class Overlap:
@@ -17,8 +16,8 @@ class Overlap:
     can be read, None where the query has no target.
     """
 
-    def __init__(self, builder: PromptBuilder, reward_model: Any = None) -> None:
-        self._builder = builder
+    def __init__(self, context: RewardContext) -> None:
+        self._builder = context.builder
 
     def __call__(self, *, completions: Sequence[str], queries: Sequence[Retrieved]) -> list[float | None]:
         """One reward a completion."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prlm_cli.core.errors import SettingsError
-from prlm_cli.core.prompts import PromptBuilder
 from prlm_cli.core.records import Retrieved
-from prlm_cli.models.reward_model import RewardModel
 from prlm_cli.models.scorer import Item
+from prlm_cli.rewards import RewardContext
 
 
 class Personalization:
@@ -17,13 +16,13 @@ class Personalization:
     Source: PrLM (arXiv 2508.07342), reward term sigmoid(s_phi); here the model sees the profile, and T is fitted.
     """
 
-    def __init__(self, builder: PromptBuilder, reward_model: RewardModel | None = None) -> None:
-        if reward_model is None:
+    def __init__(self, context: RewardContext) -> None:
+        if context.reward_model is None:
             raise SettingsError(
                 "the reward 'personalization' needs a reward model", hint="run `prlm train-reward` first"
             )
-        self._builder = builder
-        self._reward_model = reward_model
+        self._builder = context.builder
+        self._reward_model = context.reward_model
 
     def __call__(self, *, completions: Sequence[str], queries: Sequence[Retrieved]) -> list[float | None]:
         """One reward a completion."""

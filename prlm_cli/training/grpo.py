@@ -8,6 +8,7 @@ PrLM's released training in this:
 3. The order of the queries is written down for all steps before training, so a resumed run sees the same.
 4. Adapters of a 4-bit model train in fp32.
 5. A reward must be finite; a batch that no reward function scores is an error.
+6. Each reward may be put on a scale of its own before it is weighed (`reward_normalization`); the log says what it was.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
+from trl.trainer.utils import nanstd
 
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.records import Retrieved
@@ -33,6 +35,7 @@ from prlm_cli.training.arguments import common_arguments
 from prlm_cli.training.callbacks import Diverged, StopOnSignal
 from prlm_cli.training.checkpoints import SealCheckpoints, newest_complete
 from prlm_cli.training.order import query_order
+from prlm_cli.training.reward_normalization import KeepNormalization, RewardNormalization
 from prlm_cli.training.supervised import remove_printer
 
 
@@ -49,12 +52,22 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     Args:
         prompt_ids: Query id -> its prompt.
         stop_ids: Tokens that end a completion.
+        normalization: Of the rewards.
         arguments: Of TRL's trainer.
     """
 
-    def __init__(self, *, prompt_ids: Mapping[str, list[int]], stop_ids: Sequence[int], **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        prompt_ids: Mapping[str, list[int]],
+        stop_ids: Sequence[int],
+        normalization: RewardNormalization,
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
         self._prompt_ids = prompt_ids
+        self._normalization = normalization
+        self._raw_rewards = torch.empty(0)
         self.eos_token_ids = list(stop_ids)
         self.generation_config.eos_token_id = list(stop_ids)
         self.shares_prefix = not shared_prefix.why_not(self.model)
@@ -92,6 +105,28 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     def _until_end(self, ids: list[int]) -> list[int]:
         end = next((n for n, token in enumerate(ids) if token in self.eos_token_ids), len(ids) - 1)
         return ids[: end + 1]
+
+    def _calculate_rewards(self, *given: Any) -> torch.Tensor:
+        """(B*G, R) normalised rewards of all processes; NaN where a reward does not apply."""
+        self._raw_rewards = super()._calculate_rewards(*given)
+        if self._raw_rewards.isnan().all():
+            raise Diverged("no reward scored any completion of a step", hint="add a reward that applies to all queries")
+        return self._normalization(self._raw_rewards)
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        scored = super()._generate_and_score_completions(inputs)
+        self._log_raw_rewards(self._raw_rewards)
+        return scored
+
+    def _log_raw_rewards(self, rewards: torch.Tensor) -> None:
+        """Puts into the log what (B*G, R) rewards were before they were normalised: means of 0 would tell nothing."""
+        weighted = (rewards * self.reward_weights.to(rewards)).nansum(dim=1)
+        weighted[rewards.isnan().all(dim=1)] = torch.nan
+        figures = {"reward": weighted.nanmean(), "reward_std": nanstd(weighted)}
+        for name, values in zip(self.reward_func_names, rewards.T, strict=True):
+            figures |= {f"rewards/{name}/mean": values.nanmean(), f"rewards/{name}/std": nanstd(values)}
+        for name, value in figures.items():
+            self._metrics["train" if self.model.training else "eval"][name][-1] = value.item()
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -167,6 +202,8 @@ def train_grpo(
             f"{len(by_id)} training queries, but a step takes {settings.prompts_per_step}",
             hint="lower policy.prompts_per_step or index more queries",
         )
+    scales = [settings.normalise.get(name, "none") for name in rewards]
+    normalization = RewardNormalization(scales, settings.num_generations)
     order = query_order(list(by_id), settings.steps * settings.prompts_per_step, seed)
     stop = StopOnSignal()
     with quiet_libraries(), stop:
@@ -175,15 +212,18 @@ def train_grpo(
         trainer = PolicyTrainer(
             prompt_ids={query_id: rollout.prompt_ids for query_id, rollout in by_id.items()},
             stop_ids=stop_ids,
+            normalization=normalization,
             model=model,
             args=_arguments(settings, max_new_tokens, seed, checkpoints, [weight for _, weight in rewards.values()]),
             train_dataset=Dataset.from_dict({"prompt": order}),
             processing_class=tokenizer,
             reward_funcs=[_for_trl(name, reward, by_id) for name, (reward, _) in rewards.items()],
-            callbacks=[SealCheckpoints(), stop, *callbacks],
+            callbacks=[KeepNormalization(normalization), SealCheckpoints(), stop, *callbacks],
         )
         remove_printer(trainer)
         resume = newest_complete(checkpoints)
+        if resume:
+            normalization.load(resume)
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     return int(resume.name.rpartition("-")[2]) if resume else 0
 
@@ -234,8 +274,6 @@ def _for_trl(name: str, reward: Reward, by_id: Mapping[str, Rollout]) -> Callabl
         bad = [q for q, value in zip(prompts, values, strict=True) if value is not None and not math.isfinite(value)]
         if bad:
             raise Diverged(f"reward '{name}' is not finite for query {bad[0]}", hint="check the reward")
-        if all(value is None for value in values):
-            raise Diverged(f"reward '{name}' scored nothing, so nothing would be trained", hint="check the reward")
         return values
 
     scored.__name__ = name  # TRL logs each reward under the name of its function

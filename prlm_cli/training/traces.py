@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import mean
 
 from prlm_cli.core.records import ProfileDocument
 from prlm_cli.core.terms import STOP_WORDS
+from prlm_cli.metrics.stylometry import TRAITS
 
 _WORD = re.compile(r"\w+")
 _MAX_PLANNED = 4
@@ -30,7 +31,7 @@ def habits(titles: Sequence[str]) -> list[str]:
     if not titles:
         return []
     found = [f"{round(mean(len(title.split()) for title in titles))} words", _most_common(map(_case, titles))]
-    for name, has in _TRAITS.items():
+    for name, has in TRAITS.items():
         if sum(bool(has(title)) for title in titles) * 2 > len(titles):
             found.append(name)
     if opening := _opening(titles):
@@ -56,21 +57,6 @@ def _case(title: str) -> str:
     if not any(character.isupper() for character in title):
         return "lower case"
     return "title case" if len(words) > 1 and all(word[0].isupper() for word in words) else "sentence case"
-
-
-_TRAITS: dict[str, Callable[[str], object]] = {
-    "tag and colon first": lambda title: re.match(r"\S+( \S+)?:\s", title),
-    "number first": lambda title: title[:1].isdigit(),
-    "verb in -ing first": lambda title: re.match(r"\w+ing\b", title),
-    "question": lambda title: title.endswith("?"),
-    "exclamation": lambda title: title.endswith("!"),
-    "full stop at the end": lambda title: title.endswith("."),
-    "comma": lambda title: "," in title,
-    "hashtags": lambda title: "#" in title,
-    "brackets": lambda title: "(" in title,
-    "dash": lambda title: " - " in title,
-    "quoted": lambda title: title.startswith('"'),
-}
 
 
 def _plan(text: str, target: str) -> str:

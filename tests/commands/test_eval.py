@@ -326,3 +326,28 @@ def test_eval_retrieval_refuses_records_in_one_line(prlm, workspace, write_jsonl
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert result.stderr.startswith("prlm: " + message.format(data=data))
     assert SECRET not in result.stderr
+
+
+def test_eval_preset_lamp_prints_what_the_leaderboard_does(prlm, write_jsonl, tmp_path):
+    rows = [generation(f"q{n}", f"u{n}", answer, meta={"task": "LaMP_3"}, target="4") for n, answer in enumerate("45x")]
+    result = prlm("eval", write_jsonl(rows), "--preset", "lamp", "--submission", tmp_path / "out")
+
+    assert [line.split()[:2] for line in result.stdout.splitlines()[1:]] == [["mae", "1.3333"], ["rmse", "1.8257"]]
+    assert json.loads((tmp_path / "out" / "LaMP_3.json").read_text()) == {
+        "task": "LaMP_3",
+        "golds": [{"id": "q0", "output": "4"}, {"id": "q1", "output": "5"}, {"id": "q2", "output": "x"}],
+    }
+
+
+def test_eval_preset_lamp_gives_way_to_metrics_that_are_named(prlm, write_jsonl):
+    result = prlm("eval", write_jsonl(ROWS), "--preset", "lamp", "--metrics", "length", "--json")
+
+    assert list(json.loads(result.stdout)["metrics"]) == ["length"]
+
+
+def test_eval_submission_of_what_is_no_lamp_task_is_refused(prlm, write_jsonl, tmp_path):
+    result = prlm("eval", write_jsonl(ROWS), "--submission", tmp_path / "out")
+
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith("prlm: query 'q1' is of no task of LaMP; its meta.task must be")
+    assert not (tmp_path / "out").exists()

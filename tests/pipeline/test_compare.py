@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sacrebleu.metrics import CHRF
 
 from prlm_cli.core.errors import DataError
 from prlm_cli.metrics.effects import effect_size, least_gain
@@ -185,3 +186,15 @@ def test_compare_files_reads_each_other_file_once_and_standard_input_once(write)
     assert list(compare_files(a, [a, a], metrics=["rougeL"])) == [a]
     with pytest.raises(DataError, match="standard input is named twice"):
         compare_files(a, [Path("-"), Path(f"{a},-")], metrics=["rougeL"])
+
+
+def test_compare_holds_the_values_of_a_metric_of_the_whole_set_against_each_other():
+    answers = {"a": ["net: fix a leak now", "a leak", "net: fix"], "b": ["fix it", "net: a leak", "x"]}
+    a, b = (generations(*answers[side]) for side in answers)
+
+    found = compare(a, b, metric="chrf", resamples=200)
+
+    expected = [CHRF().corpus_score(of, [[TARGET] * 3]).score for of in answers.values()]
+    assert [found.mean_a, found.mean_b] == pytest.approx(expected)
+    assert found.difference.mean == pytest.approx(expected[0] - expected[1])
+    assert found.difference.low <= found.difference.mean <= found.difference.high

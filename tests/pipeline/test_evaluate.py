@@ -172,5 +172,5 @@ def test_scores_are_the_same_from_any_number_of_processes():
     rows, metrics = many(2 * CHUNK + 10), ["rougeL", "copy_rate", "bleu"]
     alone, spread = (score_generations(rows, metrics, processes=processes) for processes in (1, 2))
 
-    assert list(alone.records()) == list(spread.records())
+    assert msgspec.to_builtins(list(alone.records())) == msgspec.to_builtins(list(spread.records()))
     assert (alone.user_ids, alone.seeds, alone.policies) == (spread.user_ids, spread.seeds, spread.policies)

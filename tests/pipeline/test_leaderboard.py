@@ -5,13 +5,10 @@ import msgspec
 import pytest
 
 from prlm_cli.core.errors import DataError
-from prlm_cli.core.records import Generation, widen
+from prlm_cli.core.records import Generation, Retrieved, convert, widen
 from prlm_cli.core.settings import resolve
-from prlm_cli.core.workspace import Workspace
 from prlm_cli.pipeline.evaluate import evaluate
-from prlm_cli.pipeline.index import index
 from prlm_cli.pipeline.leaderboard import Submission
-from prlm_cli.pipeline.retrieve import retrieve
 from tests.metrics.generations import answered
 
 LAMP = resolve(preset="lamp").eval
@@ -79,11 +76,11 @@ def official(golds, predictions):
 @pytest.mark.parametrize("task", ["LaMP_4", "LaMP_5"])
 def test_lamp_goes_from_its_files_to_a_submission_that_its_scorer_reads(prlm, shared_data, tmp_path, task):
     folder = shared_data / "lamp_format" / f"{task}_time" / "dev"
-    workspace = Workspace(tmp_path / "w")
-    index(workspace, [folder / "dev_questions.json"], split="dev")
+    assert prlm("index", folder / "dev_questions.json", "-w", tmp_path / "w").exit_code == 0
     draw = random.Random(0)
     rows = []
-    for retrieved in retrieve(workspace, None, split="dev"):
+    for fields in prlm("retrieve", "--split", "dev", "-w", tmp_path / "w").records:
+        retrieved = convert(Retrieved, fields)
         title = retrieved.profile[0].title if retrieved.profile else None
         answer = None if draw.random() < 0.1 else title  # as if some completions could not be read
         made = {"completion": "c", "reasoning": None, "answer": answer, "policy": "newest", "seed": 0}

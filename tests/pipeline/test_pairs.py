@@ -10,6 +10,7 @@ from prlm_cli.core.settings import PAIR_KINDS, PairsSettings, resolve
 from prlm_cli.engines.hf import HfEngine
 from prlm_cli.models import loading
 from prlm_cli.pipeline import candidates as module
+from prlm_cli.pipeline import stand_ins
 from prlm_cli.pipeline.candidates import candidates
 from prlm_cli.pipeline.given_pairs import read_pairs
 from prlm_cli.pipeline.held_out import heldout_users
@@ -152,7 +153,7 @@ def test_without_swapped_pairs_nobody_elses_records_are_read(store, answers, mon
     def forbidden(*_, **__):
         raise AssertionError("another user's records were read")
 
-    monkeypatch.setattr(module, "swapped_profile", forbidden)
+    monkeypatch.setattr(stand_ins, "swapped_profile", forbidden)
     monkeypatch.setattr(module, "Neighbours", forbidden)
 
     found = _pairs(store, _ALL, "pairs.swapped=false")

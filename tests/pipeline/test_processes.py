@@ -1,8 +1,11 @@
 import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 from prlm_cli.core.errors import DataError
@@ -50,15 +53,14 @@ def test_an_error_keeps_its_words_on_its_way_here():
 
 
 def test_stopping_leaves_no_process_behind():
-    psutil = pytest.importorskip("psutil")
     code = "import os\nfrom tests.pipeline.test_processes import *\nif __name__ == '__main__':\n"
     code += "    for n, _ in in_order(process_of, iter(int, 1), 2): print(n, flush=True)\n"
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
-    run = subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert run.stdout and run.stdout.readline()
-    children = psutil.Process(run.pid).children(recursive=True)
-    run.send_signal(2)
-    run.stdout.read()
-    run.wait(20)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as run:
+        assert run.stdout and run.stdout.readline()
+        children = psutil.Process(run.pid).children(recursive=True)
+        run.send_signal(signal.SIGINT)
+        run.stdout.read()
 
     assert children and psutil.wait_procs(children, timeout=20)[1] == []

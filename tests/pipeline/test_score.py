@@ -16,6 +16,7 @@ from prlm_cli.pipeline.reward_models import load_reward_model
 from prlm_cli.pipeline.score import score
 from prlm_cli.pipeline.score_cache import ScoreCache
 from prlm_cli.pipeline.train_reward import train_reward
+from prlm_cli.rewards import RewardContext
 from prlm_cli.rewards.personalization import Personalization
 from tests.models.tiny_encoders import write_cross_encoder
 from tests.pipeline.small import Notes, small
@@ -79,7 +80,9 @@ def generations(tiny_model):
 def test_scores_are_the_rewards_of_the_training(tiny_model, trained, generations, name):
     builder = load_policy(small(tiny_model, "prompt.reasoning=on"), reporter=Notes()).builder
     model = load_reward_model(trained.run(name), Notes())
-    in_training = Personalization(builder, model)(completions=[g.completion for g in generations], queries=generations)
+    in_training = Personalization(RewardContext(builder, model))(
+        completions=[g.completion for g in generations], queries=generations
+    )
 
     for _ in ("fresh", "from the cache"):
         scored = list(score(trained, generations, reward_model=name))

@@ -13,9 +13,11 @@ from prlm_cli.core.errors import DataError, RefusedError, SettingsError
 from prlm_cli.core.settings import resolve
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.engines.hf import HfEngine
+from prlm_cli.models.authorship import AuthorClassifier
 from prlm_cli.models.reward_model import RewardModel
 from prlm_cli.pipeline import train_policy as module
 from prlm_cli.pipeline.generate import generate
+from prlm_cli.pipeline.index import index
 from prlm_cli.pipeline.policies import Policy, choose_policy
 from prlm_cli.pipeline.reward_models import load_reward_model
 from prlm_cli.pipeline.sources import retrieved_from
@@ -23,6 +25,7 @@ from prlm_cli.pipeline.train_policy import Best, train_policy
 from prlm_cli.pipeline.train_reward import train_reward
 from prlm_cli.training import grpo, supervised
 from tests.conftest import tiny_corpus
+from tests.pipeline.canaries import Corpus, holding, write
 from tests.pipeline.small import Notes, indexed, small
 from tests.training.test_grpo import lengths
 
@@ -34,8 +37,8 @@ def trained(monkeypatch):
     """What would be trained, instead of the training."""
     found = SimpleNamespace(config=None, reward_model=None, policy=None)
 
-    def keep(run, policy, training, held_out, config, reward_model, reporter):
-        found.policy, found.config, found.reward_model = policy, config, reward_model
+    def keep(run, policy, training, held_out, config, context, reporter):
+        found.policy, found.config, found.reward_model = policy, config, context.reward_model
         run.finish({})
 
     monkeypatch.setattr(module, "_train", keep)
@@ -59,7 +62,7 @@ def reward_model(monkeypatch):
 def lively(monkeypatch):
     """A random model writes neither form nor overlap: completions that end, and a reward with spread."""
     monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
-    monkeypatch.setattr(module, "_rewards", lambda policy, config, reward_model: {"measure": (lengths, 1.0)})
+    monkeypatch.setattr(module, "_rewards", lambda config, context: {"measure": (lengths, 1.0)})
 
 
 def _interrupt(workspace, config, monkeypatch, **options):
@@ -83,6 +86,92 @@ def test_an_unknown_reward_is_an_error_before_anything_is_trained(workspace):
     with pytest.raises(SettingsError, match=r"no reward 'overlp'; did you mean overlap\?"):
         train_policy(workspace, config)
     assert workspace.runs() == []
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ('policy.rewards={"tests.rewards.functions:brevty"=1.0}', "no function 'brevty' in tests.rewards.functions"),
+        ('policy.rewards={"metric:rouge"=1.0}', "no metric 'rouge'"),
+        ("policy.normalise.overlp=group", "policy.normalise names 'overlp', .*; did you mean overlap?"),
+    ],
+)
+def test_a_reward_that_cannot_be_had_is_an_error_before_a_model_loads(workspace, monkeypatch, assignment, message):
+    monkeypatch.setattr(module, "load_policy", lambda *_, **__: pytest.fail("loaded"))
+
+    with pytest.raises(SettingsError, match=message):
+        train_policy(workspace, resolve(assignments=[assignment]))
+    assert workspace.runs() == []
+
+
+def test_a_scale_of_a_reward_that_falls_away_falls_away_too(tiny_model, workspace, trained):
+    config = _plain(tiny_model, 'policy.normalise={personalization="group", overlap="batch"}')
+
+    run = train_policy(workspace, config, reporter=Notes())
+
+    assert trained.config.policy.normalise == {"overlap": "batch"}
+    (workspace.folder / "again.toml").write_text(run.config)
+    again = resolve(config_file=workspace.folder / "again.toml")  # what is stored with a run can be run again
+    assert train_policy(workspace, again, name="again", reporter=Notes()).is_finished
+
+
+_SIGNALS = {
+    "overlap": 0.0, "format": 0.0, "personalization": 0.0, "echo": 1.0, "length": 1.0, "style": 1.0, "author": 1.0,
+    "metric:rougeL": 1.0, "metric:copy_rate": -1.0, "tests.rewards.functions:brevity": 1.0,
+}  # fmt: skip
+
+
+def test_a_policy_is_trained_by_all_signals_each_on_its_scale(tiny_model, workspace, monkeypatch):
+    monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
+    scales = {"echo": "group", "style": "batch", "author": "running"}
+    config = resolve(
+        base=_plain(tiny_model, "policy.eval_queries=0"),
+        flags={"policy.rewards": _SIGNALS, "policy.normalise": scales},
+    )
+
+    run = train_policy(workspace, config, reporter=Notes())
+
+    lines = [json.loads(line) for line in run.log.read_text().splitlines()]
+    logged = {name.split("/")[1] for name in lines[0] if name.startswith("rewards/")}
+    assert logged == {name for name, weight in _SIGNALS.items() if weight}
+    assert 0 < lines[0]["rewards/author/mean"] < 1
+
+
+def test_a_classifier_of_authors_puts_nobodys_text_into_a_prompt_or_a_file(tiny_model, tmp_path, monkeypatch):
+    corpus, prompts, learnt = Corpus("abc"), {}, []
+    workspace = Workspace(tmp_path / "workspace")
+    index(workspace, [write(tmp_path / "data.jsonl", corpus.records)])
+    monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
+    train_grpo, fit = grpo.train_grpo, AuthorClassifier.__init__
+
+    def keep_rollouts(model, tokenizer, given, *rest, **options):
+        prompts.update({tokenizer.decode(r.prompt_ids): r.query.user_id for r in given})
+        return train_grpo(model, tokenizer, given, *rest, **options)
+
+    def keep_titles(classifier, own, others):
+        learnt.append((own, others))
+        fit(classifier, own, others)
+
+    monkeypatch.setattr(grpo, "train_grpo", keep_rollouts)
+    monkeypatch.setattr(AuthorClassifier, "__init__", keep_titles)
+    before = holding(workspace.folder, set().union(*corpus.canaries.values()))
+    config = _plain(tiny_model, "policy.eval_queries=0", "policy.rewards.author=1.0", "policy.save_steps=1")
+    train_policy(workspace, config, reporter=Notes())
+
+    assert learnt and all(own and others for own, others in learnt)  # it was used
+    assert holding(workspace.folder, set().union(*corpus.canaries.values())) == before
+    for prompt, user_id in prompts.items():
+        others = set().union(*(words for owner, words in corpus.canaries.items() if owner != user_id))
+        assert any(word in prompt for word in corpus.canaries[user_id])
+        assert not any(word in prompt for word in others)
+
+
+def test_nobodys_titles_are_read_without_a_classifier(tiny_model, workspace, trained, monkeypatch):
+    monkeypatch.setattr(module, "read_pool", lambda *_, **__: pytest.fail("read"))
+
+    train_policy(workspace, _plain(tiny_model, "policy.rewards.author=0.0"), reporter=Notes())
+
+    assert trained.config.policy.rewards == {"overlap": 1.0, "format": 0.1}
 
 
 def _plain(model, *assignments):

@@ -9,7 +9,7 @@ from prlm_cli.core.records import ProfileDocument, Retrieved
 from prlm_cli.metrics.rouge import rouge
 from prlm_cli.models.echo import EchoRule, echo
 from prlm_cli.models.scorer import Item
-from prlm_cli.rewards import REWARDS
+from prlm_cli.rewards import REWARDS, RewardContext
 from prlm_cli.tasks import TASKS
 from tests.core.codecs import ByteCodec
 
@@ -39,6 +39,6 @@ def test_as_a_reward_it_reads_the_answer_and_passes_over_queries_without_records
     fields = {"query_id": "q", "user_id": "u", "text": "t", "retriever": "bm25"}
     queries = [Retrieved(**fields, profile=profile) for profile in (_profile("deep parsing"), _profile("a"), [])]
 
-    rewards = REWARDS["echo"](builder, None)(completions=[" parsing\n", " ", " a"], queries=queries)
+    rewards = REWARDS["echo"](RewardContext(builder))(completions=[" parsing\n", " ", " a"], queries=queries)
 
     assert rewards == [pytest.approx(2 / 3), 0.0, None]

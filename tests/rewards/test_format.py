@@ -4,6 +4,7 @@ import pytest
 
 from prlm_cli.core.prompts import PromptBuilder
 from prlm_cli.core.settings import LAYOUTS
+from prlm_cli.rewards import RewardContext
 from prlm_cli.rewards.format import Format
 from prlm_cli.tasks import TASKS
 from tests.core.codecs import ByteCodec
@@ -32,7 +33,7 @@ def _builder(layout="completion", *, reasoning, opens=False):
     ids=repr,
 )
 def test_the_form_of_a_completion_with_a_thought(completion, expected):
-    assert Format(_builder(reasoning=True))(completions=[completion], queries=[]) == [expected]
+    assert Format(RewardContext(_builder(reasoning=True)))(completions=[completion], queries=[]) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_the_form_of_a_completion_with_a_thought(completion, expected):
     ids=lambda value: repr(value)[:30],
 )
 def test_the_form_of_a_direct_answer(completion, expected):
-    assert Format(_builder(reasoning=False))(completions=[completion], queries=[]) == [expected]
+    assert Format(RewardContext(_builder(reasoning=False)))(completions=[completion], queries=[]) == [expected]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -59,4 +60,4 @@ def test_what_a_perfect_policy_writes_has_the_form(layout, reasoning, opens):
 
     completions = [builder.completion("Trees", "They are short."), builder.completion("Trees: a view", "So.")]
 
-    assert Format(builder)(completions=completions, queries=[]) == [1.0, 1.0]
+    assert Format(RewardContext(builder))(completions=completions, queries=[]) == [1.0, 1.0]

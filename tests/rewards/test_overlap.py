@@ -4,6 +4,7 @@ import pytest
 
 from prlm_cli.core.prompts import PromptBuilder
 from prlm_cli.core.records import Retrieved
+from prlm_cli.rewards import RewardContext
 from prlm_cli.rewards.overlap import Overlap
 from prlm_cli.tasks import TASKS
 from tests.core.codecs import ByteCodec
@@ -15,7 +16,7 @@ def _reward(completions, targets, *, reasoning=False):
         Retrieved(query_id=str(n), user_id="u", text="x", target=t, profile=[], retriever="bm25")
         for n, t in enumerate(targets)
     ]
-    return Overlap(builder)(completions=completions, queries=queries)
+    return Overlap(RewardContext(builder))(completions=completions, queries=queries)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.training import grpo
 from prlm_cli.training.callbacks import Diverged
 from prlm_cli.training.grpo import PolicyTrainer, Rollout, train_grpo
+from prlm_cli.training.reward_normalization import RewardNormalization
 from tests.training.tiny import asked, largest_difference, trainable, weights_of
 
 _OFTEN = list(range(0, 258, 4))  # stop ids: a random model must meet one within a few tokens
@@ -39,19 +40,24 @@ def lengths(*, completions, queries):
     return [float(len(set(completion))) for completion in completions]
 
 
+def halves(*, completions, queries):
+    """A reward of another scale, which does not apply to every second completion."""
+    return [None if n % 2 else 100.0 * len(completion) for n, completion in enumerate(completions)]
+
+
 def settings(**fields) -> PolicySettings:
     few = {"steps": 2, "prompts_per_step": 2, "num_generations": 4, "learning_rate": 1e-2, "save_steps": 100}
     return PolicySettings(**(few | fields))
 
 
-def train(model, tokenizer, folder, reward=lengths, *, queries=4, stop_ids=None, callbacks=(), **fields):
+def train(model, tokenizer, folder, reward=lengths, *, others=None, queries=4, stop_ids=None, callbacks=(), **fields):
     rollouts = [Rollout([65 + n] * (5 + 3 * n) + [66], asked(n)) for n in range(queries)]
     chosen = settings(**fields)
     return train_grpo(
         model,
         tokenizer,
         rollouts,
-        {"measure": (reward, 1.0)},
+        {"measure": (reward, 1.0), **(others or {})},
         chosen,
         stop_ids=stop_ids or _OFTEN,
         max_new_tokens=chosen.max_new_tokens or 6,
@@ -61,7 +67,7 @@ def train(model, tokenizer, folder, reward=lengths, *, queries=4, stop_ids=None,
     )
 
 
-def policy_trainer(model, tokenizer, folder, *, reward=lengths) -> PolicyTrainer:
+def policy_trainer(model, tokenizer, folder, *, rewards=(lengths,), scales=("none",), **fields) -> PolicyTrainer:
     """A trainer of groups of four that has not begun."""
     from datasets import Dataset
 
@@ -70,11 +76,12 @@ def policy_trainer(model, tokenizer, folder, *, reward=lengths) -> PolicyTrainer
         return PolicyTrainer(
             prompt_ids={query_id: rollout.prompt_ids for query_id, rollout in by_id.items()},
             stop_ids=_OFTEN,
+            normalization=RewardNormalization(scales, 4),
             model=model,
-            args=grpo._arguments(settings(prompts_per_step=1), 5, 0, folder, [1.0]),
+            args=grpo._arguments(settings(**({"prompts_per_step": 1} | fields)), 5, 0, folder, [1.0] * len(rewards)),
             train_dataset=Dataset.from_dict({"prompt": list(by_id)}),
             processing_class=tokenizer,
-            reward_funcs=[grpo._for_trl("measure", reward, by_id)],
+            reward_funcs=[grpo._for_trl(f"measure{n}", reward, by_id) for n, reward in enumerate(rewards)],
         )
 
 
@@ -158,7 +165,7 @@ def test_gradient_checkpointing_changes_nothing(tiny_model, tmp_path, monkeypatc
 
 
 def test_the_advantages_of_one_group_of_four(tiny, tmp_path):
-    trainer = policy_trainer(*tiny, tmp_path, reward=lambda completions, queries: [0.0, 1.0, 2.0, 5.0])
+    trainer = policy_trainer(*tiny, tmp_path, rewards=[lambda completions, queries: [0.0, 1.0, 2.0, 5.0]])
 
     with quiet_libraries():
         scored = trainer._generate_and_score_completions([{"prompt": "q1"}] * 4)
@@ -167,6 +174,75 @@ def test_the_advantages_of_one_group_of_four(tiny, tmp_path):
     spread = math.sqrt(14 / 3)
     assert scored["advantages"].tolist() == pytest.approx([-2 / spread, -1 / spread, 0, 3 / spread], abs=1e-3)
     assert float(scored["advantages"].sum()) == pytest.approx(0, abs=1e-5)
+
+
+def _advantages(trainer, prompts=("q1", "q2")):
+    with quiet_libraries():
+        return trainer._generate_and_score_completions([{"prompt": q} for q in prompts for _ in range(4)])["advantages"]
+
+
+def _narrow_and_wide(completions, queries):
+    return [0.0, 1.0, 0.0, 1.0, 0.2, 0.2, 0.4, 0.4], [0.0, 0.0, 100.0, 100.0, 7.0, None, 9.0, 11.0]
+
+
+@pytest.fixture
+def narrow_and_wide():
+    return [lambda at=at, **given: _narrow_and_wide(**given)[at] for at in (0, 1)]
+
+
+def test_each_reward_of_a_group_counts_alike_once_it_is_normalised(tiny, tmp_path, narrow_and_wide):
+    trainer = policy_trainer(
+        *tiny, tmp_path, rewards=narrow_and_wide, scales=["group", "group"], prompts_per_step=2, scale_rewards="none"
+    )
+
+    # Of 0 1 0 1 and 0 0 100 100 each is at sqrt(3)/2 deviations from the mean; of 7 9 11 at -1, 0 and 1.
+    near, one = math.sqrt(3) / 2, 1.0
+    by_hand = [-2 * near, 0, 0, 2 * near, -near - one, -near, near, near + one]
+    mean = sum(by_hand[4:]) / 4
+    expected = by_hand[:4] + [value - mean for value in by_hand[4:]]
+    assert _advantages(trainer).tolist() == pytest.approx(expected, abs=2e-3)
+
+
+def test_normalised_by_group_and_scaled_by_batch_is_what_trl_calls_normalize_then_sum(tiny, tmp_path, narrow_and_wide):
+    ours = policy_trainer(
+        *tiny, tmp_path, rewards=narrow_and_wide, scales=["group"] * 2, prompts_per_step=2, scale_rewards="batch"
+    )
+    stock = policy_trainer(*tiny, tmp_path, rewards=narrow_and_wide, scales=["none"] * 2, prompts_per_step=2)
+    stock.multi_objective_aggregation = "normalize_then_sum"
+
+    assert torch.allclose(_advantages(ours), _advantages(stock), atol=1e-3)
+
+
+def test_the_log_says_what_rewards_were_before_they_were_normalised(tiny, tmp_path, narrow_and_wide):
+    options = {"rewards": narrow_and_wide, "prompts_per_step": 2}
+    logs = []
+    for scales in (["none", "none"], ["group", "running"]):
+        trainer = policy_trainer(*tiny, tmp_path, scales=scales, **options)
+        _advantages(trainer)
+        logs.append({name: trainer._metrics["train"][name] for name in trainer._metrics["train"] if "reward" in name})
+
+    plain, normalised = ({name: log[name] for name in log if "frac" not in name} for log in logs)
+    assert plain["rewards/measure1/mean"] == [pytest.approx(227 / 7)]
+    assert {"reward", "reward_std", "rewards/measure0/std"} <= normalised.keys()
+    assert normalised == {name: pytest.approx(value) for name, value in plain.items()}
+
+
+def test_training_goes_on_with_the_running_scale_of_its_rewards(tiny_model, tmp_path):
+    fields = {"steps": 3, "save_steps": 1, "normalise": {"measure": "running", "halves": "running"}}
+    others = {"halves": (halves, 0.5)}
+    unbroken = trainable(tiny_model)
+    train(*unbroken, tmp_path / "unbroken", others=others, **fields)
+
+    def stop(step):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(*trainable(tiny_model), tmp_path / "broken", others=others, callbacks=[Figures(stop)], **fields)
+    resumed = trainable(tiny_model)
+
+    assert train(*resumed, tmp_path / "broken", others=others, **fields) == 2
+    assert largest_difference(weights_of(resumed[0]), weights_of(unbroken[0])) < 1e-6
 
 
 def test_a_group_without_spread_trains_nothing(tiny, tmp_path):
@@ -199,8 +275,8 @@ def test_a_reward_that_is_not_finite_names_the_query(tiny, tmp_path, bad):
 
 
 def test_a_batch_that_nothing_scores_is_an_error(tiny, tmp_path):
-    with pytest.raises(Diverged, match=r"reward 'measure' scored nothing"):
-        train(*tiny, tmp_path, lambda completions, queries: [None] * len(completions))
+    with pytest.raises(Diverged, match=r"no reward scored any completion of a step"):
+        train(*tiny, tmp_path, _nothing)
 
 
 def test_a_query_that_a_reward_does_not_apply_to_is_passed_over(tiny, tmp_path):
@@ -212,6 +288,29 @@ def test_a_query_that_a_reward_does_not_apply_to_is_passed_over(tiny, tmp_path):
     train(*tiny, tmp_path, reward, prompts_per_step=4, callbacks=[figures])
 
     assert all(math.isfinite(line["reward"]) for line in figures.lines[:2])
+
+
+def test_a_reward_that_applies_to_no_query_of_a_step_leaves_the_others_to_train(tiny, tmp_path):
+    (model, tokenizer), figures = tiny, Figures()
+    before = weights_of(model)
+
+    train(model, tokenizer, tmp_path, others={"cold": (_nothing, 1.0)}, callbacks=[figures])
+
+    assert largest_difference(before, weights_of(model)) > 1e-4
+    assert figures.lines[0]["rewards/cold/mean"] is None
+
+
+def test_a_completion_that_nothing_scores_is_not_told_to_anybody(tiny, tmp_path, caplog, capfd):
+    def some(*, completions, queries):
+        return [None if n % 2 else 1.0 * n for n, _ in enumerate(completions)]
+
+    train(*tiny, tmp_path, some)
+
+    assert "completion" not in caplog.text + "".join(capfd.readouterr())
+
+
+def _nothing(*, completions, queries):
+    return [None] * len(completions)
 
 
 def test_fewer_queries_than_a_step_takes_is_an_error_and_not_a_run_of_no_steps(tiny, tmp_path):
