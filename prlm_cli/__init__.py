@@ -24,9 +24,13 @@ _PUBLIC = {
     "retrieval_quality": "prlm_cli.pipeline.retrieval_quality",
     "compare": "prlm_cli.pipeline.compare",
     "score": "prlm_cli.pipeline.score",
+    "plan": "prlm_cli.pipeline.plan",
     "recognise": "prlm_cli.pipeline.recognise",
     "show": "prlm_cli.pipeline.show",
+    "export": "prlm_cli.pipeline.export",
     "forget": "prlm_cli.pipeline.forget",
+    "load_recipe": "prlm_cli.pipeline.run",
+    "run": "prlm_cli.pipeline.run",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -32,11 +32,14 @@ COMMANDS = {
     "eval": "Score generations: the mean of each metric, with its 95 % interval over users.",
     "compare": "Test two generation files against each other, paired by query.",
     "score": "Give each generation the reward model's score.",
+    "plan": "Plan a policy training before it starts: memory, time, and what fits which card.",
     "show": "Show what the index holds: counts, users, one user's history.",
     "forget": "Remove every trace of a user, or of one document.",
     "runs": "List, show and remove the runs of a workspace.",
+    "export": "Export a policy for other programs: its adapter, or checked merged weights.",
     "pull": "Fetch models into the cache, so that --offline works after it.",
     "doctor": "Check what works on this machine.",
+    "run": "Go through the stages of a recipe, without those that are done.",
     "demo": "Run the whole pipeline on the embedded model and corpus.",
 }
 _MODULES = {"import": "import_"}  # where the command's name is a word of Python

@@ -64,8 +64,8 @@ def print_json(value: Any) -> None:
     print_line(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table on stdout; the first column is text, the others are figures."""
+def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, prefix: str = "") -> None:
+    """A table on stdout, each line behind the prefix; the first column is text, the others are figures."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -76,7 +76,10 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         table.add_column(Text(visible(name)), justify="right" if n else "left")
     for row in rows:
         table.add_row(*(Text(visible(str(cell))) for cell in row))  # a plain string would be read as markup
-    Console(width=None if sys.stdout.isatty() else _ANY_WIDTH).print(table)
+    console = Console(width=None if sys.stdout.isatty() else _ANY_WIDTH)
+    with console.capture() as captured:
+        console.print(table)
+    print_line("".join(f"{prefix}{line}" for line in captured.get().splitlines(keepends=True)), end="")
 
 
 def print_error(error: PrlmError) -> None:

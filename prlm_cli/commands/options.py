@@ -41,6 +41,9 @@ Engine = Annotated[
     str, typer.Option("--engine", metavar="local|ray", help="One process, or the cores of a Ray cluster.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and do nothing.")]
+Fit = Annotated[
+    str | None, typer.Option("--fit", metavar="SIZE", help="Choose passes, and lengths if need be, to fit; as 8gb.")
+]
 
 DEFAULT_WORKSPACE = Path(".prlm")
 
@@ -141,15 +144,20 @@ def _keep_examples_apart(text: str | None) -> str | None:
 
 
 def open_workspace(folder: Path) -> Workspace:
-    """The workspace; library telemetry and chatter are switched off before any library is imported."""
+    """The workspace; libraries are quiet from here on."""
     from prlm_cli.core.workspace import Workspace
 
+    quieten_libraries()
+    return Workspace(folder)
+
+
+def quieten_libraries() -> None:
+    """Switches library telemetry and chatter off, before any library is imported."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not ui.Output.verbose:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    return Workspace(folder)
 
 
 def deliver(records: Iterable[Struct], *, output: Path | None, force: bool, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prlm_cli import ui
 from prlm_cli.commands import options
 from prlm_cli.commands.flags import Config, config_flags
+from prlm_cli.commands.plan_tables import print_dry_run
 
 app = options.new_app()
 
@@ -31,6 +32,7 @@ def train_policy(
     name: options.RunName = None,
     resume: options.Resume = "auto",
     force: options.Force = False,
+    fit: options.Fit = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
@@ -42,11 +44,17 @@ def train_policy(
     Example: prlm train-policy --qlora
     Example: prlm train-policy --config recipes/cpu.toml --seed 1
     """
-    from prlm_cli.core import jsonl, settings
+    from prlm_cli.core import jsonl
     from prlm_cli.core.records import Query
 
+    options.quieten_libraries()
+    if fit:
+        from prlm_cli.pipeline.fit import size_of_card
+        from prlm_cli.pipeline.plan import fitted
+
+        config = fitted(config, size_of_card(fit))
     if dry_run:
-        ui.print_line(settings.to_toml(config), end="")
+        print_dry_run(config, as_json=json)
         return
     from prlm_cli.pipeline.train_policy import train_policy as run
 

@@ -28,12 +28,15 @@ from prlm_cli.core.sections import (
     settings_of,
 )
 
+_RUN = "run"  # a recipe's own table
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 Layout = Literal["completion", "turns", "document"]
 RetrieverName = Literal["bm25", "bm25+", "bm25l", "atire", "robertson", "dense", "hybrid", "recency", "random", "none"]
 Engine = Literal["local", "ray"]
 RewardScale = Literal["none", "group", "batch", "running"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+STAGES = ("train-reward", "train-policy", "eval")
+"""What a recipe can do, in this order; eval answers the test queries and scores the answers."""
 PAIR_KINDS = tuple(
     f"{chosen}>{rejected}"
     for chosen in ("target", "own", "zero_shot")
@@ -220,7 +223,13 @@ class WarmStartSettings(Section, kw_only=True, frozen=True):
     ] = "auto"
     steps: Annotated[Count, "Optimiser steps."] = 40
     batch_size: Annotated[Count, "Examples a step."] = 4
+    micro_batch: Annotated[Count | None, "Examples a forward pass; default: all of a step."] = None
     learning_rate: Annotated[Positive, "Peak learning rate."] = 5e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.micro_batch and self.batch_size % self.micro_batch:
+            raise WrongSetting("micro_batch", f"a divisor of the {self.batch_size} examples of a step")
 
 
 class PolicySettings(Section, kw_only=True, frozen=True):
@@ -240,7 +249,10 @@ class PolicySettings(Section, kw_only=True, frozen=True):
     epsilon: Annotated[Positive, "Lower clip of the ratio."] = 0.2
     epsilon_high: Annotated[Positive, "Upper clip of the ratio."] = 0.28
     max_grad_norm: Annotated[Positive, "Gradient clipping."] = 0.2
-    micro_batch: Annotated[Count | None, "Completions a forward pass; default: a whole group."] = None
+    micro_batch: Annotated[Count | None, "Completions a forward pass; default: all of a step."] = None
+    gradient_checkpointing: Annotated[
+        Literal["auto", "on", "off"], "Compute activations again instead of keeping them; auto: on a GPU."
+    ] = "auto"
     save_steps: Annotated[Count, "Steps between checkpoints."] = 8
     eval_steps: Annotated[Count, "Steps between held-out evaluations."] = 8
     eval_queries: Annotated[Natural, "Dev queries that choose the best adapter; 0 keeps the last."] = 12
@@ -292,6 +304,28 @@ class Config(Section, kw_only=True, frozen=True):
     eval: EvalSettings = EvalSettings()
 
 
+class RunSettings(Section, kw_only=True, frozen=True):
+    """The table `run` of a recipe: what `prlm run` does with the other tables."""
+
+    stages: Annotated[list[str], "Stages, in order."] = field(default_factory=lambda: list(STAGES))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.stages or self.stages != [stage for stage in STAGES if stage in self.stages]:
+            raise WrongSetting(
+                "stages", f"some of {', '.join(STAGES)}, in this order", hint="leave out what is not to be"
+            )
+
+
+def read_recipe(path: Path) -> tuple[Config, list[str]]:
+    """The configuration and the stages of a recipe.
+
+    Raises:
+        SettingsError: If the file cannot be read, a key is unknown or a value is not allowed.
+    """
+    return resolve(config_file=path), _run_settings(path, _read_toml(path)[1]).stages
+
+
 def resolve(
     *,
     base: Config | None = None,
@@ -319,6 +353,8 @@ def resolve(
     _overlay(values, PRESETS[preset])
     if config_file:
         text, table = _read_toml(config_file)
+        _run_settings(config_file, table)  # not of the configuration, but a wrong key is wrong here too
+        table.pop(_RUN, None)
         _overlay(values, table)
         origins |= {key: f"{config_file}:{_line_of(text, key)}: " for key in _flatten(table)}
     for assignment in assignments:
@@ -350,6 +386,16 @@ def describe(key: str) -> Setting:
     for part in sections:
         section = settings_of(section)[part].type
     return settings_of(section)[name]
+
+
+def _run_settings(path: Path, table: dict[str, Any]) -> RunSettings:
+    given = table.get(_RUN, {})
+    try:
+        if not isinstance(given, dict):
+            raise WrongSetting(_RUN, "a table")
+        return RunSettings.of(given, _RUN)
+    except WrongSetting as error:
+        raise SettingsError(f"{path}: {error.message}", hint=error.hint) from error
 
 
 def _table(config: Config) -> dict[str, Any]:

@@ -113,7 +113,9 @@ def answered(
         cache: Of the policy's completions; a stopped run goes on where it was, and equal prompts are asked once.
     """
     writer = policy.with_prompt(condition.prompt) if condition.prompt else policy
-    options: dict[str, Any] = {"reporter": reporter, "cache": cache, "thoughts": condition.thoughts}
+    given = condition.thoughts
+    beginnings = None if given is None else {query_id: writer.beginning(thought) for query_id, thought in given.items()}
+    options: dict[str, Any] = {"reporter": reporter, "cache": cache, "beginnings": beginnings}
     written = list(generate(condition.queries, writer, config, stage=condition.name, **options))
     evaluation = evaluate(written, config.eval, seed=config.seed)
     return ConditionResult(condition.name, condition.facts, written, evaluation)

@@ -10,9 +10,10 @@ from prlm_cli.core.records import Generation, Retrieved, Usage, widen
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config
 from prlm_cli.pipeline.completion_cache import CompletionCache
-from prlm_cli.pipeline.policies import Writer
+from prlm_cli.pipeline.policies import Beginning, Writer
 
 _BATCHES_A_WINDOW = 4
+_NOTHING = Beginning("", [])
 
 
 def generate(
@@ -25,7 +26,7 @@ def generate(
     stage: str = "generate",
     cache: CompletionCache | None = None,
     draws: int = 1,
-    thoughts: Mapping[str, str] | None = None,
+    beginnings: Mapping[str, Beginning] | None = None,
 ) -> Iterator[Generation]:
     """A generation for each retrieved record, in their order.
 
@@ -39,7 +40,7 @@ def generate(
         cache: Of this policy; what it holds is not computed again, and it keeps what is.
         draws: How many of each, one after the other. A draw is seeded by the query's id and its number: it is the same
             in whatever batch, and among more draws.
-        thoughts: Query id -> the reasoning that its completion is made to begin with, for a policy that reasons.
+        beginnings: Query id -> what its completion is made to begin with.
 
     Raises:
         SettingsError: If no query fits into a prompt.
@@ -54,14 +55,14 @@ def generate(
     while keyed := list(islice(stream, size)):
         window, keys = zip(*keyed, strict=True)
         packed = [policy.builder.build(query.text, query.profile) for query in window]
-        begun = ["" if thoughts is None else policy.builder.thought(thoughts[query.query_id]) for query in window]
-        ids = [prompt.ids + policy.begin(text) for prompt, text in zip(packed, begun, strict=True)]
+        begun = [_NOTHING if beginnings is None else beginnings[query.query_id] for query in window]
+        ids = [prompt.ids + beginning.ids for prompt, beginning in zip(packed, begun, strict=True)]
         if cache is None:
             completions = engine.complete(ids, keys)
         else:
             completions = cache.complete(engine, window, ids, config.generation.batch_size, keys=keys)
         for query, prompt, beginning, completion in zip(window, packed, begun, completions, strict=True):
-            written = beginning + completion.text
+            written = beginning.text + completion.text
             parsed = policy.builder.parse(written)
             yield widen(
                 Generation,

@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from msgspec import structs
 
 from prlm_cli.core.errors import SettingsError
-from prlm_cli.core.prompts import Codec, PromptBuilder
+from prlm_cli.core.prompts import Codec, PromptBuilder, Task
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import EMBEDDED_MODEL, Config, Layout, PromptSettings, resolve
 from prlm_cli.core.workspace import Run, Workspace
@@ -26,6 +26,13 @@ _REASONING_TOKENS = 96
 _ANSWER_TOKENS = 24
 _LONG_ANSWER_TOKENS = 512  # LongLaMP's answers have 93 to 305 words in the mean
 _MEASURED_LAYOUTS: dict[str, Layout] = {EMBEDDED_MODEL: "completion"}
+
+
+class Beginning(NamedTuple):
+    """What a completion is made to begin with: its text, and its ids."""
+
+    text: str
+    ids: list[int]
 
 
 class Writer(Protocol):
@@ -73,11 +80,12 @@ class Policy:
     @property
     def max_new_tokens(self) -> int:
         """Longest completion where no setting says so."""
-        return longest_completion(self.builder)
+        return longest_completion(self.builder.task, reasons=self.builder.reasoning)
 
-    def begin(self, completion: str) -> list[int]:
-        """The ids of the beginning of a completion, which the policy is to go on from."""
-        return self.codec.encode_completion(completion)[:-1] if completion else []
+    def beginning(self, reasoning: str) -> Beginning:
+        """The beginning of a completion whose reasoning is given, for a policy that reasons."""
+        text = self.builder.thought(reasoning)
+        return Beginning(text, self.codec.encode_completion(text)[:-1])
 
     def with_prompt(self, prompt: PromptSettings) -> Policy:
         """The same model asked in another form; layout and reasoning must be resolved."""
@@ -126,7 +134,7 @@ class ServedModel:
     @property
     def max_new_tokens(self) -> int:
         """Longest completion where no setting says so."""
-        return longest_completion(self.builder)
+        return longest_completion(self.builder.task, reasons=self.builder.reasoning)
 
     def engine(self, config: Config, *, temperature: float | None = None) -> Engine:
         """The engine that asks the server as the generation settings say."""
@@ -268,10 +276,10 @@ def builder_for(prompt: PromptSettings, codec: Codec) -> PromptBuilder:
     return PromptBuilder(TASKS[prompt.task], prompt.layout, prompt.reasoning == "on", prompt.max_tokens, codec)
 
 
-def longest_completion(builder: PromptBuilder) -> int:
-    """How many tokens a completion of these prompts may have, where no setting says so."""
-    answer = _LONG_ANSWER_TOKENS if builder.task.is_long else _ANSWER_TOKENS
-    return answer + (_REASONING_TOKENS - _ANSWER_TOKENS if builder.reasoning else 0)
+def longest_completion(task: Task, *, reasons: bool) -> int:
+    """How many tokens a completion for a task may have, where no setting says so."""
+    answer = _LONG_ANSWER_TOKENS if task.is_long else _ANSWER_TOKENS
+    return answer + (_REASONING_TOKENS - _ANSWER_TOKENS if reasons else 0)
 
 
 def measured_layout(model: str) -> Layout | None:

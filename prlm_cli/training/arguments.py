@@ -11,7 +11,9 @@ import torch
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # read when TRL is imported, which pings once per trainer otherwise
 
 
-def common_arguments(folder: Path, *, steps: int, learning_rate: float, seed: int) -> dict[str, Any]:
+def common_arguments(
+    folder: Path, *, steps: int, learning_rate: float, seed: int, gradient_checkpointing: str = "auto"
+) -> dict[str, Any]:
     """Keyword arguments for `TrainingArguments` and its children.
 
     Args:
@@ -19,6 +21,7 @@ def common_arguments(folder: Path, *, steps: int, learning_rate: float, seed: in
         steps: Optimiser steps.
         learning_rate: The peak.
         seed: Of the data order and all sampling.
+        gradient_checkpointing: "on", "off", or "auto": where there is a GPU.
     """
     on_gpu = torch.cuda.is_available()
     return {
@@ -30,7 +33,7 @@ def common_arguments(folder: Path, *, steps: int, learning_rate: float, seed: in
         "use_cpu": not on_gpu,
         # TRL would turn it on by itself, also on a CPU.
         "bf16": on_gpu and torch.cuda.is_bf16_supported(including_emulation=False),
-        "gradient_checkpointing": on_gpu,
+        "gradient_checkpointing": on_gpu if gradient_checkpointing == "auto" else gradient_checkpointing == "on",
         "lr_scheduler_type": "cosine",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,

@@ -239,7 +239,13 @@ def _arguments(
             hint=f"use a divisor of {completions}",
         )
     return GRPOConfig(
-        **common_arguments(checkpoints, steps=settings.steps, learning_rate=settings.learning_rate, seed=seed),
+        **common_arguments(
+            checkpoints,
+            steps=settings.steps,
+            learning_rate=settings.learning_rate,
+            seed=seed,
+            gradient_checkpointing=settings.gradient_checkpointing,
+        ),
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=completions // micro_batch,
         num_generations=settings.num_generations,

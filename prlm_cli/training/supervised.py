@@ -35,6 +35,7 @@ def train_supervised(
     settings: WarmStartSettings,
     *,
     seed: int,
+    gradient_checkpointing: str = "auto",
     checkpoints: Path,
     stage: Stage,
     log: Log,
@@ -49,16 +50,25 @@ def train_supervised(
         examples: The training set.
         settings: Steps, batch size, learning rate.
         seed: Of the data order.
+        gradient_checkpointing: "on", "off", or "auto": where there is a GPU.
         checkpoints: Folder for checkpoints.
         stage: Progress.
         log: Takes each step's figures.
     """
+    micro_batch = settings.micro_batch or settings.batch_size
     stop = StopOnSignal()
     callbacks: list[TrainerCallback] = [SealCheckpoints(), stop, ReportProgress(stage, log, {"loss": "loss"})]
     with quiet_libraries(), stop:
         arguments = TrainingArguments(
-            **common_arguments(checkpoints, steps=settings.steps, learning_rate=settings.learning_rate, seed=seed),
-            per_device_train_batch_size=settings.batch_size,
+            **common_arguments(
+                checkpoints,
+                steps=settings.steps,
+                learning_rate=settings.learning_rate,
+                seed=seed,
+                gradient_checkpointing=gradient_checkpointing,
+            ),
+            per_device_train_batch_size=micro_batch,
+            gradient_accumulation_steps=settings.batch_size // micro_batch,
             warmup_steps=max(1, settings.steps // 10),
             save_steps=max(1, settings.steps // _SAVES),
             max_grad_norm=1.0,

@@ -36,3 +36,14 @@ def test_the_seed_is_that_of_the_data_too(tmp_path):
     arguments = _arguments(tmp_path)
 
     assert (arguments.seed, arguments.data_seed, arguments.max_steps) == (3, 3, 7)
+
+
+def test_checkpointing_is_what_is_said_and_else_on_where_there_is_a_gpu(tmp_path, monkeypatch):
+    def checkpointing(setting):
+        arguments = common_arguments(tmp_path, steps=1, learning_rate=1e-4, seed=0, gradient_checkpointing=setting)
+        return arguments["gradient_checkpointing"]
+
+    for has_gpu in (False, True):
+        monkeypatch.setattr("torch.cuda.is_available", lambda has_gpu=has_gpu: has_gpu)
+        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
+        assert [checkpointing(setting) for setting in ("on", "off", "auto")] == [True, False, has_gpu]

@@ -83,3 +83,33 @@ def test_nothing_is_printed(tiny_model, tmp_path, capfd):
     train(*trainable(tiny_model), [Example([65], [97])] * 4, tmp_path, steps=2, batch_size=2)
 
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("change", [{"micro_batch": 2}, {"micro_batch": 1}], ids=str)
+def test_smaller_passes_train_the_same(tiny_model, tmp_path, change):
+    def trained(name, **fields):
+        model, tokenizer = trainable(tiny_model)
+        examples = [Example([65 + n] * (3 + n), [97 + n, 256][: 1 + n % 2]) for n in range(4)]
+        train(model, tokenizer, examples, tmp_path / name, steps=3, batch_size=4, learning_rate=1e-3, **fields)
+        return weights_of(model)
+
+    assert largest_difference(trained("whole"), trained("parts", **change)) < 1e-5
+
+
+def test_checkpointing_trains_the_same(tiny_model, tmp_path):
+    def trained(setting):
+        model, tokenizer = trainable(tiny_model)
+        train_supervised(
+            model,
+            tokenizer,
+            [Example([65 + n] * 4, [97, 256]) for n in range(2)],
+            WarmStartSettings(steps=2, batch_size=2),
+            seed=0,
+            gradient_checkpointing=setting,
+            checkpoints=tmp_path / setting,
+            stage=Silent().stage("test"),
+            log=lambda _: None,
+        )
+        return weights_of(model)
+
+    assert largest_difference(trained("on"), trained("off")) < 1e-6

@@ -1,0 +1,244 @@
+"""How much memory a policy training takes, by part: arithmetic over the model's shape, nothing is loaded.
+
+The step it describes is ours (`training.grpo`): whole groups packed so that a prompt is computed once, logits of
+completion tokens only. Per token and layer, training keeps for the backward pass (counted on the saved tensors of Llama
+and Qwen2):
+
+1. the inputs of the norms, in fp32;
+2. queries, keys and values repeated to all heads, and the attention's result; one fp32 number a head;
+3. of the feed-forward part its two products and the activation between them;
+4. the inputs of the adapted layers, and what the adapters' first matrix makes of them. Under mixed precision each layer
+   keeps a 16-bit copy of its own input, in fp32 layers share it;
+5. the mask as numbers, once a layer.
+
+Gradient checkpointing keeps a layer's input instead, and all of this for one layer at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from prlm_cli.core.settings import Config, PolicySettings
+from prlm_cli.models.shapes import Shape, parameters_of
+from prlm_cli.pipeline.policies import longest_completion
+from prlm_cli.tasks import TASKS
+
+DeviceKind = Literal["cpu", "cuda"]
+
+GIB = 2**30
+_FP32 = 4
+_OPTIMISER = 8  # bytes a parameter: AdamW's two fp32 moments
+# NF4: half a byte, an 8-bit scale for 64 weights, a 32-bit scale for 256 of those (Dettmers et al., arXiv 2305.14314,
+# section 3).
+_NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
+# As large as the kept fp32 log-probabilities, at one time: in GRPO the scaled logits, and for the entropy the
+# probabilities and their product with the logarithm; in supervised training the logits and two gradients of them.
+_LOGIT_COPIES = 3
+# In decoding: the last logits, scaled, as probabilities, and the cumulated ones that a token is drawn from.
+_DECODING_COPIES = 4
+# A layer's gradients while it is passed back, as a share of what it keeps.
+_BACKWARD_SHARE = 0.5
+# What CUDA itself and its kernels take, and what its allocator cannot use: allowances, not measured here.
+_CUDA_CONTEXT = 0.8 * GIB
+_CUDA_FRAGMENTATION = 0.1
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes by part.
+
+    `lasting` is there all the time; of the `phases`, one at a time. `overhead` is the device's own.
+    """
+
+    lasting: dict[str, float]
+    phases: dict[str, dict[str, float]]
+    overhead: float
+
+    @property
+    def busiest(self) -> str:
+        """The phase that takes the most."""
+        return max(self.phases, key=lambda phase: sum(self.phases[phase].values()))
+
+    @property
+    def peak(self) -> float:
+        """The most at any time, overhead included."""
+        return sum(self.lasting.values()) + sum(self.phases[self.busiest].values()) + self.overhead
+
+
+def memory_of(shape: Shape, config: Config, device: DeviceKind) -> Memory:
+    """The memory of `train-policy` with these settings.
+
+    Args:
+        shape: Of the base model.
+        config: The resolved settings; prompts and completions are reckoned at their full length.
+        device: Weights are fp32 on a cpu and bf16 on cuda, as `load_base` has them.
+
+    Raises:
+        MissingError: If the reward model is one of its own whose configuration is nowhere to be had.
+    """
+    size = bytes_of_number(device)
+    lasting = _lasting(shape, config, size)
+    phases = {"rollout": _rollout(shape, config, size), "update": _update(shape, config, device)}
+    if config.policy.eval_queries:
+        phases["held-out answers"] = _held_out(shape, config, size)
+    if config.warm_start.kind != "none" and not config.policy.start_from:
+        phases["warm start"] = _warm_start(shape, config, device)
+    tensors = Memory(lasting, phases, 0.0).peak
+    return Memory(lasting, phases, _CUDA_CONTEXT + _CUDA_FRAGMENTATION * tensors if device == "cuda" else 0.0)
+
+
+def bytes_of_number(device: DeviceKind) -> int:
+    """The size of a weight or an activation in the precision of a device."""
+    return _FP32 if device == "cpu" else 2
+
+
+def completion_tokens(config: Config) -> int:
+    """The longest rollout, in tokens."""
+    return config.policy.max_new_tokens or longest_completion(
+        TASKS[config.prompt.task], reasons=config.prompt.reasoning != "off"
+    )
+
+
+def micro_batch(policy: PolicySettings) -> int:
+    """Completions of a forward and backward pass."""
+    return policy.micro_batch or policy.prompts_per_step * policy.num_generations
+
+
+def packed_lengths(shape: Shape, config: Config, completions: int) -> list[int]:
+    """The tokens of each packed row when that many completions are scored, full length.
+
+    They are drawn from all groups of the step, so the more a pass has, the more prompts it can meet.
+    """
+    prompt, completion = config.prompt.max_tokens, completion_tokens(config)
+    if not shape.packs:
+        return [prompt + completion] * completions
+    prompts = min(config.policy.prompts_per_step, completions)
+    shares = [completions // prompts + (n < completions % prompts) for n in range(prompts)]
+    return [prompt - 1 + share * completion for share in shares]
+
+
+def checkpoints(policy: PolicySettings, device: DeviceKind) -> bool:
+    """Whether gradient checkpointing is on."""
+    return device == "cuda" if policy.gradient_checkpointing == "auto" else policy.gradient_checkpointing == "on"
+
+
+def adapter_parameters(shape: Shape, config: Config) -> int:
+    """Of one LoRA adapter on all linear layers: r times inputs plus outputs (Hu et al., arXiv 2106.09685, 4.1)."""
+    return config.model.lora_r * shape.adapted_widths
+
+
+def _lasting(shape: Shape, config: Config, size: int) -> dict[str, float]:
+    of_linear = _NF4 if config.model.qlora else size
+    adapter = adapter_parameters(shape, config)
+    frozen_copies = 1 if config.policy.beta else 0  # what the KL term compares with
+    return {
+        "weights": shape.linear_parameters * of_linear + (shape.linear_biases + shape.other_parameters) * size,
+        "adapters": _FP32 * adapter * (1 + frozen_copies),
+        "gradients": _FP32 * adapter,
+        "optimiser": _OPTIMISER * adapter,
+        "reward model": _reward_model(shape, config),
+    }
+
+
+def _reward_model(shape: Shape, config: Config) -> float:
+    """A second adapter with a head of one score, or a model of its own in fp32."""
+    policy = config.policy
+    if policy.reward_model == "none" or not policy.rewards.get("personalization"):
+        return 0.0
+    if config.reward.model in (None, config.model.name):
+        return _FP32 * (adapter_parameters(shape, config) + shape.hidden)
+    assert config.reward.model
+    return _FP32 * parameters_of(config.reward.model)
+
+
+def _update(shape: Shape, config: Config, device: DeviceKind) -> dict[str, float]:
+    """One forward and backward pass of GRPO."""
+    completions = micro_batch(config.policy)
+    lengths = packed_lengths(shape, config, completions)
+    logits = _FP32 * completions * completion_tokens(config) * shape.vocabulary
+    # All groups of a pass are scored before it is passed back; the copies are there for one group at a time.
+    copies = _LOGIT_COPIES * (logits / len(lengths) if shape.packs else logits)
+    kept, at_work = activations(shape, config, device, lengths)
+    return _phase(kept, at_work, logits, copies, dequantised(shape, config, device))
+
+
+def _warm_start(shape: Shape, config: Config, device: DeviceKind) -> dict[str, float]:
+    """One forward and backward pass of supervised training, a row an example."""
+    rows = config.warm_start.micro_batch or config.warm_start.batch_size
+    length = config.prompt.max_tokens + completion_tokens(config)
+    logits = _FP32 * rows * (1 + completion_tokens(config)) * shape.vocabulary
+    kept, at_work = activations(shape, config, device, [length] * rows)
+    return _phase(kept, at_work, logits, _LOGIT_COPIES * logits, dequantised(shape, config, device))
+
+
+def _phase(kept: float, at_work: float, logits: float, copies: float, work: float) -> dict[str, float]:
+    """The logits' copies are gone when the first layer is passed back."""
+    return {"activations": kept, "logits": logits, "working memory": max(copies, at_work) + work}
+
+
+def _rollout(shape: Shape, config: Config, size: int) -> dict[str, float]:
+    """Decoding the completions of a step, after their prompts, whose cache is not yet copied for each row."""
+    rows = config.policy.prompts_per_step * config.policy.num_generations
+    parts = _decoding(shape, rows, config, size)
+    reading = _reading(shape, config.policy.prompts_per_step if shape.packs else rows, config, size)
+    return {**parts, "working memory": max(parts["working memory"], reading - parts["cache"])}
+
+
+def _held_out(shape: Shape, config: Config, size: int) -> dict[str, float]:
+    """Decoding the dev queries that choose the best adapter, each row's prompt computed on its own."""
+    rows = min(config.policy.eval_queries, config.generation.batch_size)
+    parts = _decoding(shape, rows, config, size)
+    return {**parts, "working memory": max(parts["working memory"], _reading(shape, rows, config, size))}
+
+
+def _reading(shape: Shape, prompts: int, config: Config, size: int) -> float:
+    """Computing prompts without a backward pass: their masks, and at most the second product of a feed-forward part.
+
+    Beside that are the first, activated, what the adapter adds, that scaled, and the sum.
+    """
+    length = config.prompt.max_tokens
+    return prompts * length * (size * (5 * shape.intermediate + 2 * shape.hidden) + (1 + size) * length)
+
+
+def _decoding(shape: Shape, rows: int, config: Config, size: int) -> dict[str, float]:
+    one_layer = shape.cached * size * rows * (config.prompt.max_tokens + completion_tokens(config))
+    return {
+        "cache": shape.layers * one_layer,
+        "logits": _DECODING_COPIES * _FP32 * rows * shape.vocabulary,
+        "working memory": one_layer / 2,  # the keys, or the values, of a layer grow into new ones
+    }
+
+
+def activations(shape: Shape, config: Config, device: DeviceKind, lengths: list[int]) -> tuple[float, float]:
+    """What is kept for the backward pass of such rows, and what comes on top of it while a layer is passed back."""
+    size = bytes_of_number(device)
+    tokens, squares = sum(lengths), sum(length**2 for length in lengths)
+    a_token, a_layer = _kept_by_layer(shape, config, size)
+    layer = tokens * a_token + squares * size + a_layer
+    ends = _FP32 * tokens * shape.hidden  # into the last norm
+    masks = squares  # a byte for who may see whom
+    if checkpoints(config.policy, device):
+        kept = shape.layers * tokens * shape.hidden * size
+        longest = max(lengths)
+        largest = longest * a_token + longest**2 * size + a_layer
+        return kept + ends + masks, (1 + _BACKWARD_SHARE) * (largest if shape.packs else layer)
+    return shape.layers * layer + ends + masks, _BACKWARD_SHARE * layer
+
+
+def _kept_by_layer(shape: Shape, config: Config, size: int) -> tuple[float, float]:
+    """Bytes a token in one layer (1 to 4 of the module's list), and bytes whatever the tokens."""
+    inputs = shape.adapted_inputs / shape.layers if size < _FP32 else 2 * shape.hidden + shape.intermediate
+    ranks = config.model.lora_r * shape.adapted_layers / shape.layers
+    a_token = (
+        _FP32 * (shape.norms + shape.heads)
+        + size * (4 * shape.attention + 3 * shape.intermediate)
+        + size * (inputs + ranks)
+    )
+    casts = size * adapter_parameters(shape, config) / shape.layers if size < _FP32 else 0.0
+    return a_token, casts
+
+
+def dequantised(shape: Shape, config: Config, device: DeviceKind) -> float:
+    """The largest 4-bit layer in the precision that it is multiplied in."""
+    return shape.widest_layer * bytes_of_number(device) if config.model.qlora else 0.0

@@ -1,0 +1,202 @@
+"""What `prlm plan` promises beside what a step takes: random models, the functions that the trainer calls.
+
+Bytes are counted twice: those of the tensors kept for the backward pass, each storage once; and all that torch's own
+allocator hands out, at its peak. The precision of a GPU is had on a CPU by 16-bit weights under autocast.
+"""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+from prlm_cli.core.settings import Config, resolve
+from prlm_cli.models.adapters import add_adapter
+from prlm_cli.models.shapes import shape_of_config
+from prlm_cli.pipeline.memory import DeviceKind, Memory, memory_of
+from prlm_cli.training import shared_prefix
+from tests.bench.figures import Figures, progress
+
+_VOCABULARY = 8000
+
+
+class Case(NamedTuple):
+    """A model and a step."""
+
+    name: str
+    family: str
+    sizes: dict[str, int]
+    device: DeviceKind
+    prompt: int
+    completion: int
+    group: int
+    prompts: int
+    checkpointing: str = "off"
+
+    def settings(self) -> Config:
+        """The settings of that step: one pass, no reward model, no warm start."""
+        return resolve(
+            flags={
+                "prompt.max_tokens": self.prompt,
+                "policy.max_new_tokens": self.completion,
+                "policy.num_generations": self.group,
+                "policy.prompts_per_step": self.prompts,
+                "policy.gradient_checkpointing": self.checkpointing,
+                "policy.reward_model": "none",
+                "policy.eval_queries": 0,
+                "warm_start.kind": "none",
+            }
+        )
+
+
+def _sizes(hidden: int, intermediate: int, layers: int, heads: int, key_value_heads: int) -> dict[str, int]:
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": key_value_heads,
+        "head_dim": hidden // heads,
+        "vocab_size": _VOCABULARY,
+    }
+
+
+ERRORS = ("plan_error", "plan_activations_error", "plan_peak_error", "plan_rollout_error")
+CASES = (
+    Case("llama_fp32", "llama", _sizes(256, 704, 6, 4, 2), "cpu", 320, 48, 8, 1),
+    Case("qwen_fp32_checkpointing", "qwen2", _sizes(384, 1024, 8, 6, 2), "cpu", 512, 32, 4, 2, "on"),
+    Case("llama_bf16", "llama", _sizes(384, 1024, 4, 6, 3), "cuda", 256, 64, 4, 2),
+    Case("qwen_bf16_checkpointing", "qwen2", _sizes(512, 1536, 6, 8, 2), "cuda", 512, 16, 8, 1, "on"),
+)
+
+
+class Measured(NamedTuple):
+    """Bytes: what stays, what is kept for the backward pass, and the peaks of the two phases on top of what stays."""
+
+    lasting: float
+    kept: float
+    update: float
+    rollout: float
+
+
+def measure(figures: Figures, cases: tuple[Case, ...] = CASES) -> None:
+    """Adds the relative errors of the estimate: of each case, and the largest."""
+    errors: dict[str, list[float]] = {name: [] for name in ERRORS}
+    for case in cases:
+        estimate = memory_of(shape_of_config(config_of(case)), case.settings(), case.device)
+        measured = measured_bytes(case)
+        for name, error in errors_of(estimate, measured).items():
+            figures.add(f"{name}_{case.name}", error, "relative")
+            errors[name].append(abs(error))
+        progress(f"{case.name}: {measured}")
+    for name, found in errors.items():
+        figures.add(name, max(found), "relative")
+
+
+def errors_of(estimate: Memory, measured: Measured) -> dict[str, float]:
+    """Estimate over measurement, minus one: of all but working memory, of what is kept, of the peak, of rollouts."""
+    lasting = sum(estimate.lasting.values())
+    update, rollout = estimate.phases["update"], estimate.phases["rollout"]
+    kept = update["activations"] + update["logits"]
+    phases = max(sum(update.values()), sum(rollout.values()))
+    busiest = max(measured.update, measured.rollout)
+    return {
+        "plan_error": (lasting + kept) / (measured.lasting + measured.kept) - 1,
+        "plan_activations_error": kept / measured.kept - 1,
+        "plan_peak_error": (lasting + phases) / (measured.lasting + busiest) - 1,
+        "plan_rollout_error": sum(rollout.values()) / measured.rollout - 1,
+    }
+
+
+def measured_bytes(case: Case) -> Measured:
+    """What one step of a random model takes."""
+    torch.manual_seed(0)
+    model, settings = _model(case), case.settings()
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], foreach=False)
+
+    def precision() -> AbstractContextManager[Any]:
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=case.device == "cuda")
+
+    def forward() -> torch.Tensor:
+        prompts = [[group + 1] * case.prompt for group in range(case.prompts)]
+        completions = [list(range(10, 10 + case.completion))] * case.group
+        with precision():
+            scored = [s for p in prompts for s in shared_prefix.score_group(model, p, completions, 0.7)]
+        return torch.stack([one.logps.sum() for one in scored]).sum()
+
+    def update() -> None:
+        forward().backward()
+
+    def rollout() -> None:
+        prompts = [[group + 1] * (case.prompt - group) for group in range(case.prompts)]  # of different lengths
+        generation = GenerationConfig(
+            max_new_tokens=case.completion, do_sample=True, temperature=settings.policy.temperature, top_k=0
+        )
+        with precision(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            shared_prefix.rollouts(model, prompts, case.group, pad_id=0, generation_config=generation)
+
+    kept = kept_bytes(model, forward)
+    update()
+    optimiser.step()
+    state = sum(tensor.nbytes for of_one in optimiser.state.values() for tensor in of_one.values())
+    trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    lasting = sum(p.nbytes for p in model.parameters()) + trained + state
+    return Measured(lasting, kept, peak_bytes(update), peak_bytes(rollout))
+
+
+def kept_bytes(model: torch.nn.Module, forward: Callable[[], object]) -> float:
+    """Bytes of the distinct storages that a forward pass keeps for the backward pass, parameters aside."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, tuple[torch.Tensor, int]] = {}  # held, so that no address is used twice
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept.setdefault(storage.data_ptr(), (tensor, storage.nbytes()))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        graph = forward()
+    del graph
+    return sum(size for _, size in kept.values())
+
+
+def peak_bytes(work: Callable[[], object]) -> float:
+    """The most that torch's allocator on the CPU has handed out at any time of some work."""
+    from torch.profiler import ProfilerActivity, profile
+
+    gc.collect()  # what is freed within counts as less
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    assert profiler.profiler and profiler.profiler.kineto_results
+    events = profiler.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    held = peak = 0
+    for _, change in changes:
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
+def config_of(case: Case) -> Any:
+    """The configuration of a case's model."""
+    return AutoConfig.for_model(case.family, **case.sizes, tie_word_embeddings=True)
+
+
+def _model(case: Case) -> Any:
+    base = AutoModelForCausalLM.from_config(config_of(case))
+    model = add_adapter(
+        base.to(torch.float32 if case.device == "cpu" else torch.bfloat16), case.settings().model, seed=0
+    )
+    model.generation_config.eos_token_id = None  # every completion has its full length
+    model.train()
+    if case.checkpointing == "on":
+        model.activation_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    return model
