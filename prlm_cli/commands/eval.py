@@ -9,6 +9,7 @@ import typer
 
 from prlm_cli.commands import options
 from prlm_cli.commands.flags import RETRIEVAL_FLAGS, Layers, config_flags
+from prlm_cli.commands.kinds_of_eval.conditions import Asked, measure_conditions
 from prlm_cli.commands.kinds_of_eval.delivery import Delivery
 from prlm_cli.commands.kinds_of_eval.generations import score_generations
 from prlm_cli.commands.kinds_of_eval.retrieval import measure_retrieval
@@ -19,7 +20,21 @@ from prlm_cli.core.errors import SettingsError
 app = options.new_app()
 
 
-@app.command("eval", cls=options.bare("--reward-model"))
+_OF_CONDITIONS = ("--metrics", "--split", "--policy", "--report", "retrieval")
+_GOES_WITH = {
+    "": ("--metrics", "--report", "--submission"),
+    "--retrieval": ("--split", "retrieval"),
+    "--reward-model": ("--report",),
+    "--suite": ("--metrics", "--policy", "retrieval"),
+    "--controls": _OF_CONDITIONS,
+    "--sweep": _OF_CONDITIONS,
+    "--attack": _OF_CONDITIONS,
+    "--baseline": _OF_CONDITIONS,
+}
+"""Which of the flags that not all kinds of evaluation take go with each; "" is that of a file of generations."""
+
+
+@app.command("eval", cls=options.bare("--reward-model", "--attack"))
 @config_flags(**RETRIEVAL_FLAGS, seed="seed")
 def evaluate(
     layers: Layers,
@@ -30,7 +45,7 @@ def evaluate(
     ] = False,
     split: Annotated[
         str | None,
-        typer.Option("--split", help="With --retrieval: queries of the index, without INPUT; default: test."),
+        typer.Option("--split", help="Queries of the index, where there is no INPUT; default: test."),
     ] = None,
     reward_model: Annotated[
         str | None,
@@ -39,7 +54,21 @@ def evaluate(
     suite: Annotated[
         str | None, typer.Option("--suite", metavar="NAME", help="INPUT is this benchmark's file.")
     ] = None,
-    policy: Annotated[str | None, typer.Option("--policy", help="With --suite: who answers; default: newest.")] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Answer again with other records and other reasoning.")
+    ] = False,
+    sweep: Annotated[
+        str | None, typer.Option("--sweep", metavar="KEY=V,V;…", help="Answer with every combination of settings.")
+    ] = None,
+    attack: Annotated[
+        str | None, typer.Option("--attack", metavar="[NAMES]", help="Answer with perturbed records; default: all.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="best", help="Compare with the untrained model's best prompt.")
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option("--policy", help="Who answers: run, adapter folder or none; default: newest.")
+    ] = None,
     report: options.Report = None,
     submission: Annotated[
         Path | None, typer.Option("--submission", metavar="DIR", help="Write the answers as LaMP's scorer reads them.")
@@ -65,6 +94,13 @@ def evaluate(
     --suite lets a policy answer a published benchmark from its own file: lamp-1 to lamp-7, longlamp-abstract, -review,
     -topic and -email, realpref, personalllm. Open answers need a judge: judge.by.
 
+    --controls tells whether a policy's gain is personal: it answers with the users' own records, with none, shuffled
+    ones, those of a random and of a near user, without its reasoning and with that about another query. --sweep answers
+    with every combination of some settings of retrieval or prompt, --attack with records that were tampered with: swap,
+    enrich, pad, user-swap, shuffle, dup, injection. --baseline best sets a policy against the untrained model in the
+    layout and with the number of records that suit it best, chosen on other queries. INPUT holds queries or retrieved
+    records; answers are kept in the workspace's cache, so that a stopped run goes on.
+
     --report writes one page that needs nothing else: metrics, users, and the best, worst and some random answers. It
     numbers the users; --set eval.report_text=false leaves out their text, so that the page can be shared.
 
@@ -77,38 +113,61 @@ def evaluate(
     Example: prlm eval --retrieval --split dev --retriever bm25 -k 4
     Example: prlm eval --reward-model --report reward.html
     Example: prlm eval --suite lamp-5 dev_questions.json
+    Example: prlm eval --controls --split dev --metrics rougeL,copy_rate --report controls.html
+    Example: prlm eval --sweep "k=0,2,5;retriever=bm25,random" --split dev
     """
     options.refuse_both(("--json", json), ("--md", markdown))
     options.check_report(report, force=force)
     delivery = Delivery(per_query, report, force, json, markdown)
     named = None if metrics is None else [name.strip() for name in metrics.split(",")]
+    kinds = {
+        "--retrieval": retrieval,
+        "--reward-model": reward_model is not None,
+        "--suite": suite is not None,
+        "--controls": controls,
+        "--sweep": sweep is not None,
+        "--attack": attack is not None,
+        "--baseline": baseline is not None,
+    }
+    others = {
+        "--metrics": metrics,
+        "--split": split,
+        "--policy": policy,
+        "--report": report,
+        "--submission": submission,
+    }
+    kind = _kind(kinds, others, layers)
     if reward_model is not None:
-        others = {"--metrics": metrics, "--retrieval": retrieval, "--split": split, "--submission": submission}
-        others |= {"--suite": suite, "--policy": policy}
-        _refuse(others, layers, "with --reward-model", hint="leave one of the two out")
         judge_reward_model(layers, workspace, source, reward_model, delivery)
-        return
-    if suite is not None:
-        if retrieval or split or report or submission:
-            others_named = "--retrieval, --split, --report and --submission"
-            raise SettingsError(f"--suite goes without {others_named}", hint="leave them out")
+    elif suite is not None:
         measure_suite(layers, workspace, source, suite, policy, named, delivery)
-        return
-    if policy is not None:
-        raise SettingsError("--policy given without --suite", hint="generations name their policy")
-    config = layers.resolve()
-    if retrieval:
-        for flag, value in {"--metrics": metrics, "--submission": submission, "--report": report}.items():
-            if value is not None:
-                raise SettingsError(f"{flag} does not go with --retrieval", hint="leave one of the two out")
-        measure_retrieval(config, workspace, source, split or "test", delivery)
-        return
-    _refuse({"--split": split}, layers, "without --retrieval", hint="generations hold their records")
-    score_generations(config, workspace, source, named, submission, delivery)
+    elif retrieval:
+        measure_retrieval(layers.resolve(), workspace, source, split or "test", delivery)
+    elif kind:
+        asked = Asked(kind, sweep or attack or baseline or "", policy, split or "test", source, named)
+        measure_conditions(layers, workspace, asked, delivery)
+    else:
+        score_generations(layers.resolve(), workspace, source, named, submission, delivery)
 
 
-def _refuse(given: dict[str, Any], layers: Layers, how: str, *, hint: str) -> None:
-    """Refuses flags that go with another kind of evaluation, those of retrieval among them."""
-    flags = [key for key in layers.flags if key.startswith("retrieval.")] + [name for name in given if given[name]]
-    if flags:
-        raise SettingsError(f"{', '.join(flags)} given {how}", hint=hint)
+def _kind(kinds: dict[str, bool], others: dict[str, Any], layers: Layers) -> str:
+    """The flag of the kind of evaluation that is meant; empty for that of a file of generations.
+
+    Raises:
+        SettingsError: If there are two, or another flag does not go with it.
+    """
+    named = [flag for flag, is_given in kinds.items() if is_given]
+    if len(named) > 1:
+        raise SettingsError(f"{' and '.join(named)} do not go together", hint="leave one of the two out")
+    kind = named[0] if named else ""
+    given = [flag for flag, value in others.items() if value is not None and flag not in _GOES_WITH[kind]]
+    if "retrieval" not in _GOES_WITH[kind]:
+        given += [key for key in layers.flags if key.startswith("retrieval.")]
+    if given and kind:
+        raise SettingsError(f"{', '.join(given)} does not go with {kind}", hint="leave one of the two out")
+    if given:
+        raise SettingsError(
+            f"{', '.join(given)} given with generations, which hold their records and name their policy",
+            hint="leave it out, or name a kind of evaluation, such as --controls",
+        )
+    return kind

@@ -17,10 +17,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from prlm_cli.core.errors import DataError
-from prlm_cli.core.records import ProfileDocument, Retrieved, widen
+from prlm_cli.core.records import ProfileDocument, Query, Retrieved, widen
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import Config
 from prlm_cli.core.store import Store
@@ -30,6 +30,8 @@ from prlm_cli.pipeline.held_out import heldout_users
 from prlm_cli.pipeline.neighbours import Neighbours
 from prlm_cli.pipeline.policies import Policy
 from prlm_cli.pipeline.stand_ins import StandIns
+
+Asked = TypeVar("Asked", bound=Query)
 
 OF_ANOTHER = frozenset({"swapped", "swapped_near", "neighbour"})
 """The kinds of answers that need another user."""
@@ -104,7 +106,7 @@ def write_answers(
         yield each.query, answers
 
 
-def spread(queries: Sequence[Retrieved], count: int, seed: int) -> list[Retrieved]:
+def spread(queries: Sequence[Asked], count: int, seed: int) -> list[Asked]:
     """A seeded sample of the queries that takes one of each user before a second of any."""
     shuffled = random.Random(seed).sample(list(queries), len(queries))
     taken: Counter[str] = Counter()

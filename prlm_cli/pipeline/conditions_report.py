@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from prlm_cli.core.settings import Config
 from prlm_cli.metrics.intervals import Interval
+from prlm_cli.pipeline.attacks import Change
 from prlm_cli.pipeline.compare import Comparison
 from prlm_cli.pipeline.evaluate import Evaluation
 from prlm_cli.report.charts import Axis, Line, line_chart, ticks
@@ -48,6 +49,26 @@ def condition_table(results: Sequence[ConditionScores], metric: str) -> Table:
     """A row a condition: its mean on a metric, and how far it is from the reference."""
     header = [metric, "mean", "95 % interval", "- reference", "95 % interval", "p", "n"]
     return Table(header, [[result.name, *_cells(result, metric)] for result in results])
+
+
+def gain_table(gains: Mapping[str, Interval], metric: str) -> Table:
+    """A row a gain on a metric."""
+    rows = [[name, f"{gain.mean + 0.0:+.4f}", f"{gain:+.4f}", str(gain.n)] for name, gain in gains.items()]
+    return Table(["gain", metric, "95 % interval", "n"], rows)
+
+
+def change_table(changes: Mapping[str, Change]) -> Table:
+    """A row an attack: what it did to the answers."""
+    rows = [
+        [name, *(text for measure in Change.__struct_fields__ for text in _measure(getattr(change, measure)))]
+        for name, change in changes.items()
+    ]
+    header = ["attack", *(text for measure in Change.__struct_fields__ for text in (measure, "95 % interval"))]
+    return Table(header, rows)
+
+
+def _measure(found: Interval | None) -> tuple[str, str]:
+    return ("", "") if found is None else (f"{found.mean + 0.0:.2f}", f"{found:.2f}")
 
 
 def html_report(

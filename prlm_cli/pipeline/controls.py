@@ -16,7 +16,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
-from prlm_cli.core.records import Generation, Retrieved, widen
+from msgspec import structs
+
+from prlm_cli.core.records import Generation, Retrieved
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import Config
 from prlm_cli.core.store import Store
@@ -81,7 +83,7 @@ def profile_controls(store: Store, queries: Sequence[Retrieved], config: Config)
     stand_ins = StandIns(store, [users], config, Neighbours(queries, store.tokenizer))
     return [
         Condition(REFERENCE, queries),
-        Condition("no_profile", [widen(Retrieved, query, profile=[]) for query in queries]),
+        Condition("no_profile", [structs.replace(query, profile=[]) for query in queries]),
         Condition("shuffled", [shuffled(query, config.seed) for query in queries]),
         Condition("swapped", [other for query in queries if (other := stand_ins.at_random(query))]),
         Condition("swapped_near", [found[0] for query in queries if (found := stand_ins.near(query))]),
@@ -106,7 +108,7 @@ def reasoning_controls(
         if other is not None:
             # Of another user: that one's id is kept with what comes of it, as with records.
             owner = other.user_id if other.user_id != query.user_id else None
-            given.append(widen(Retrieved, query, profile_user_id=owner))
+            given.append(structs.replace(query, profile_user_id=owner))
             thoughts[query.query_id] = other.reasoning or ""
     empty = {query.query_id: "" for query in queries}
     return [

@@ -293,7 +293,10 @@ def test_eval_retrieval_changes_no_file(prlm, workspace):
         (["--retrieval", "--retriever", "none"], "retriever 'none' retrieves nothing; choose another with --retriever"),
         (["--retrieval", "--split", "tests"], "no tests queries in the index; name a file of queries, or another"),
         (["--retrieval", "-w", "nowhere"], "no index in nowhere; run `prlm index DATA` first"),
-        (["x.jsonl", "-k", "3", "--split", "dev"], "retrieval.k, --split given without --retrieval; generations hold"),
+        (
+            ["x.jsonl", "-k", "3", "--split", "dev"],
+            "--split, retrieval.k given with generations, which hold their records",
+        ),
     ],
     ids=["metrics", "k", "none", "split", "no-index", "without"],
 )

@@ -95,8 +95,14 @@ def test_eval_shows_no_users_text_of_a_pair(judge):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--reward-model", "--retrieval"], "--retrieval given with --reward-model; leave one of the two out"),
-        (["--reward-model", "-k", "3", "--metrics", "rougeL"], "retrieval.k, --metrics given with --reward-model"),
+        (
+            ["--reward-model", "--retrieval"],
+            "--retrieval and --reward-model do not go together; leave one",
+        ),
+        (
+            ["--reward-model", "-k", "3", "--metrics", "rougeL"],
+            "--metrics, retrieval.k does not go with --reward",
+        ),
         (["--reward-model", "other"], "no run 'other' in "),
         (["--reward-model", "pairs.jsonl"], "--reward-model pairs.jsonl: that is a file; write INPUT before"),
         (["--retrieval", "--report", "x.html"], "--report does not go with --retrieval; leave one of the two out"),

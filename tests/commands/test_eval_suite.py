@@ -52,9 +52,13 @@ def test_eval_suite_says_what_it_could_not_measure(prlm, write_jsonl):
     [
         (["--suite", "lamp-5"], 2, "eval --suite has no INPUT"),
         (["--suite", "lamb-5", "x.json"], 2, "no suite 'lamb-5'; did you mean lamp-5?"),
-        (["--suite", "lamp-5", "x.json", "--retrieval"], 2, "--suite goes without --retrieval"),
-        (["--suite", "lamp-5", "x.json", "--reward-model"], 2, "--suite given with --reward-model"),
-        (["--policy", "none", "x.jsonl"], 2, "--policy given without --suite"),
+        (["--suite", "lamp-5", "x.json", "--retrieval"], 2, "--retrieval and --suite do not go together"),
+        (["--suite", "lamp-5", "x.json", "--reward-model"], 2, "--reward-model and --suite do not go together"),
+        (
+            ["--policy", "none", "x.jsonl"],
+            2,
+            "--policy given with generations, which hold their records",
+        ),
         (["--suite", "lamp-5", "x.json", "--offline", *FEW], 2, "x.json"),
     ],
     ids=["no-input", "unknown", "retrieval", "reward-model", "policy", "no-file"],

@@ -16,6 +16,7 @@ class Stub:
     """A policy whose answer is a function of the query's text and the records in its prompt."""
 
     name = "stub"
+    reasoning = False
 
     def __init__(self, answer):
         self.builder = self
