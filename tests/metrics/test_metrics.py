@@ -17,7 +17,14 @@ BASE = Generation(
 )  # fmt: skip
 REFERENCE_METRICS = ["rouge1", "rouge2", "rougeL", "rougeLsum", "exact_match"]
 NEEDS_DATA = {"meteor"}  # of WordNet
-HIGHEST = {"length": math.inf, "bleu": 100.0, "chrf": 100.0, "mae": math.inf, "rmse": math.inf}
+HIGHEST = {
+    "length": math.inf,
+    "reasoning_length": math.inf,
+    "bleu": 100.0,
+    "chrf": 100.0,
+    "mae": math.inf,
+    "rmse": math.inf,
+}
 TASKS = st.sampled_from([{}, {"task": "LaMP_1"}, {"task": "LaMP_2"}, {"task": "LaMP_3"}, {"task": 4}])
 TEXTS = st.text(max_size=40) | st.lists(st.sampled_from(["fix", "net:", "a", "leak"]), max_size=8).map(" ".join)
 DOCUMENTS = st.builds(ProfileDocument, doc_id=st.just("d"), text=TEXTS, title=st.none() | TEXTS)
