@@ -30,6 +30,7 @@ METRICS: Registry[Metric] = Registry(
         "meteor_stem": "prlm_cli.metrics.meteor:meteor_stem",
         "bleu": "prlm_cli.metrics.bleu:BLEU",
         "chrf": "prlm_cli.metrics.chrf:CHRF",
+        "bertscore": "prlm_cli.models.bert_score:bertscore",
         "exact_match": "prlm_cli.metrics.exact_match:exact_match",
         "accuracy": "prlm_cli.metrics.classification:accuracy",
         "f1_citation": "prlm_cli.metrics.classification:F1_CITATION",

@@ -16,7 +16,7 @@ BASE = Generation(
     completion="c", reasoning=None, answer="net: fix a leak", policy="p", seed=0,
 )  # fmt: skip
 REFERENCE_METRICS = ["rouge1", "rouge2", "rougeL", "rougeLsum", "exact_match"]
-NEEDS_DATA = {"meteor"}  # of WordNet
+NEEDS_DATA = {"meteor", "bertscore"}  # of WordNet; RoBERTa-large
 HIGHEST = {
     "length": math.inf,
     "reasoning_length": math.inf,
