@@ -54,6 +54,8 @@ def test_an_error_keeps_its_words_on_its_way_here():
 
 def test_stopping_leaves_no_process_behind():
     code = "import os\nfrom tests.pipeline.test_processes import *\nif __name__ == '__main__':\n"
+    # What was started in the background of a shell ignores it.
+    code += "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "    for n, _ in in_order(process_of, iter(int, 1), 2): print(n, flush=True)\n"
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
