@@ -44,7 +44,7 @@ def test_answers_come_in_order_however_slow_and_no_more_at_once_than_allowed():
         found = _ask(server, *[f"text {n}" for n in range(20)], concurrency=3)
 
     assert [completion.text for completion in found] == [f"TEXT {n}" for n in range(20)]
-    assert 1 < server.most <= 3
+    assert server.most in (2, 3)  # the server counts how many it answers at once
     assert [(c.tokens, c.truncated) for c in found[:1]] == [(3, False)]
 
 
