@@ -12,7 +12,7 @@ from prlm_cli.version import __version__
 
 _PUBLIC = {
     "Workspace": "prlm_cli.core.workspace",
-    "resolve": "prlm_cli.core.settings",
+    "resolve": "prlm_cli.core.configuration",
     "PrlmError": "prlm_cli.core.errors",
     "index": "prlm_cli.pipeline.index",
     "retrieve": "prlm_cli.pipeline.retrieve",

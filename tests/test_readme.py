@@ -7,7 +7,7 @@ import pytest
 
 from prlm_cli.cli import COMMANDS
 from prlm_cli.commands.flags import RETRIEVAL_FLAGS
-from prlm_cli.core.settings import resolve
+from prlm_cli.core.configuration import resolve
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prlm_cli.core.settings import read_recipe, resolve
+from prlm_cli.core.configuration import read_recipe, resolve
 from prlm_cli.pipeline.plan import plan
 
 _FOLDER = Path(__file__).parents[1] / "recipes"

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 import typer
 
 from prlm_cli.commands.options import keyword, with_parameters
-from prlm_cli.core import settings
+from prlm_cli.core import configuration
 from prlm_cli.core.presets import PRESETS
 from prlm_cli.core.sections import bare
 from prlm_cli.core.settings import Config
@@ -28,7 +28,7 @@ class Layers:
 
     def resolve(self, base: Config | None = None) -> Config:
         """The configuration: these layers over the defaults, or over that of a run."""
-        return settings.resolve(
+        return configuration.resolve(
             base=base,
             preset=self.preset,
             config_file=self.config_file,
@@ -95,7 +95,7 @@ def config_flags(**flags: str) -> Callable[[Callable[..., None]], Callable[..., 
 
 
 def _flag(name: str, key: str) -> inspect.Parameter:
-    setting = settings.describe(key)
+    setting = configuration.describe(key)
     names = ["-k"] if name == "k" else [f"--{name.replace('_', '-')}"]
     kind = bare(setting.type)
     metavar = None

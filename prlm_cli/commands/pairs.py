@@ -36,11 +36,11 @@ def pairs(
     Example: prlm pairs -o pairs.jsonl
     Example: prlm pairs --policy warm-start --set pairs.kinds='["own>swapped"]' queries.jsonl | head -3
     """
-    from prlm_cli.core import jsonl, settings
+    from prlm_cli.core import configuration, jsonl
     from prlm_cli.core.records import Query
 
     if dry_run:
-        ui.print_line(settings.to_toml(config), end="")
+        ui.print_line(configuration.to_toml(config), end="")
         return
     from prlm_cli.pipeline.pairs import pairs as run
 

@@ -19,7 +19,7 @@ def print_dry_run(config: Config, *, as_json: bool, stages: Sequence[str] | None
     """The resolved configuration, as a configuration file, with its plan in comments; stages are those of a recipe."""
     import tomllib
 
-    from prlm_cli.core.settings import to_toml
+    from prlm_cli.core.configuration import to_toml
 
     toml, plan = to_toml(config), _plan_or_note(config)
     if as_json:

@@ -38,11 +38,11 @@ def train_reward(
     Example: prlm train-reward --qlora --steps 80
     Example: prlm train-reward --model all-MiniLM-L6-v2 --pairs pairs.jsonl
     """
-    from prlm_cli.core import jsonl, settings
+    from prlm_cli.core import configuration, jsonl
     from prlm_cli.core.records import Query
 
     if dry_run:
-        ui.print_line(settings.to_toml(config), end="")
+        ui.print_line(configuration.to_toml(config), end="")
         return
     from prlm_cli.pipeline.given_pairs import given_pairs
     from prlm_cli.pipeline.train_reward import train_reward as run

@@ -13,10 +13,11 @@ from typing import NamedTuple
 from msgspec import structs
 
 from prlm_cli.core import jsonl
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import Document, Generation, Retrieved, widen
 from prlm_cli.core.reporting import Reporter
-from prlm_cli.core.settings import Config, EvalSettings, resolve
+from prlm_cli.core.settings import Config, EvalSettings
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.metrics.intervals import Interval
 from prlm_cli.pipeline.compare import compare

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 from prlm_cli.core import jsonl
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import PreferencePair, Retrieved
 from prlm_cli.core.reporting import Reporter, Silent
-from prlm_cli.core.settings import Config, RewardSettings, resolve
+from prlm_cli.core.settings import Config, RewardSettings
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.pipeline.best_of_n import with_samples
 from prlm_cli.pipeline.completion_cache import completion_cache

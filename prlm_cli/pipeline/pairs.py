@@ -15,10 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from prlm_cli.core import jsonl
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import DataError, SettingsError
 from prlm_cli.core.records import PreferencePair, Query, Retrieved
 from prlm_cli.core.reporting import Reporter, Silent
-from prlm_cli.core.settings import Config, PairsSettings, resolve
+from prlm_cli.core.settings import Config, PairsSettings
 from prlm_cli.core.store import Store
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.pipeline.candidates import OF_ANOTHER, Answer, Candidates, candidates, write_answers

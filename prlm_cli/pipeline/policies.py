@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from msgspec import structs
 
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.prompts import Codec, PromptBuilder, Task
 from prlm_cli.core.reporting import Reporter
-from prlm_cli.core.settings import EMBEDDED_MODEL, Config, Layout, PromptSettings, resolve
+from prlm_cli.core.settings import EMBEDDED_MODEL, Config, Layout, PromptSettings
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.tasks import TASKS
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import StorageError
 from prlm_cli.core.reporting import Reporter
-from prlm_cli.core.settings import Config, resolve
+from prlm_cli.core.settings import Config
 from prlm_cli.core.workspace import Run
 from prlm_cli.models.reward_model import Network, RewardModel
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prlm_cli.core.configuration import read_recipe, to_toml
 from prlm_cli.core.errors import DataError, SettingsError, StorageError, did_you_mean
 from prlm_cli.core.reporting import Reporter
-from prlm_cli.core.settings import Config, read_recipe, to_toml
+from prlm_cli.core.settings import Config
 from prlm_cli.core.workspace import Run, Workspace, read_json, write_text
 from prlm_cli.pipeline.evaluate import Evaluation, evaluate
 from prlm_cli.pipeline.generate import generate

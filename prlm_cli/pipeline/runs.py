@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 
+from prlm_cli.core.configuration import to_toml
 from prlm_cli.core.errors import DataError, SettingsError
 from prlm_cli.core.reporting import Reporter
-from prlm_cli.core.settings import Config, to_toml
+from prlm_cli.core.settings import Config
 from prlm_cli.core.workspace import Kind, Run, Workspace
 
 

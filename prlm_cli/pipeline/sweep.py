@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import SettingsError, did_you_mean
 from prlm_cli.core.records import Query
 from prlm_cli.core.sections import settings_of
-from prlm_cli.core.settings import Config, PromptSettings, RetrievalSettings, resolve
+from prlm_cli.core.settings import Config, PromptSettings, RetrievalSettings
 from prlm_cli.core.store import Store
 from prlm_cli.pipeline.conditions import Condition
 from prlm_cli.pipeline.retrieve import retrieve

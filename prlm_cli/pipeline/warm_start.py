@@ -6,10 +6,11 @@ import hashlib
 
 import msgspec
 
+from prlm_cli.core.configuration import to_toml
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import Retrieved
 from prlm_cli.core.reporting import Reporter
-from prlm_cli.core.settings import Config, to_toml
+from prlm_cli.core.settings import Config
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.pipeline.policies import Policy, load_policy
 from prlm_cli.pipeline.training_set import user_hashes

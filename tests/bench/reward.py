@@ -19,9 +19,10 @@ from functools import partial
 from pathlib import Path
 
 from prlm_cli.core import jsonl
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.records import PreferencePair
 from prlm_cli.core.reporting import Stage
-from prlm_cli.core.settings import Config, resolve
+from prlm_cli.core.settings import Config
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.models.reward_model import RewardModel
 from prlm_cli.models.scorer import Item

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from prlm_cli.core.settings import to_toml
+from prlm_cli.core.configuration import to_toml
 from tests.pipeline.small import small
 
 _FEW = ("warm_start.kind=none", "policy.reward_model=none", "policy.eval_queries=0", "policy.steps=1")

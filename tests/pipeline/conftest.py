@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from prlm_cli.core import jsonl
-from prlm_cli.core.settings import RetrievalSettings, resolve
+from prlm_cli.core.configuration import resolve
+from prlm_cli.core.settings import RetrievalSettings
 from prlm_cli.pipeline.retrieve import retrieve
 from prlm_cli.retrievers import RETRIEVERS
 from tests.models.tiny_encoders import write_static_encoder

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.records import Retrieved
 from prlm_cli.core.reporting import Silent
-from prlm_cli.core.settings import Config, resolve
+from prlm_cli.core.settings import Config
 from prlm_cli.core.store import Store
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.pipeline.index import index

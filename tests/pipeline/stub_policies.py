@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from prlm_cli.core.completions import Parsed
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.prompts import Packed
-from prlm_cli.core.settings import resolve
 from tests.pipeline.small import indexed
 
 CONFIG = resolve(assignments=["eval.bootstrap=200", 'eval.metrics=["rougeL"]'])

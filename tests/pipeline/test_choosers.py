@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.records import ProfileDocument
-from prlm_cli.core.settings import resolve
 from prlm_cli.pipeline.choosers import LetterChooser, Question, ScoreChooser
 from prlm_cli.pipeline.policies import ServedModel, load_policy
 from tests.engines.chat_server import prompt_of, serving

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from prlm_cli.core import jsonl
-from prlm_cli.core.settings import resolve
+from prlm_cli.core.configuration import resolve
 from prlm_cli.pipeline.compare import compare_files
 from prlm_cli.pipeline.compare_report import html_report, tables, user_tables
 from prlm_cli.pipeline.second_pass import Generations

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from prlm_cli.core.settings import resolve
+from prlm_cli.core.configuration import resolve
 from prlm_cli.pipeline.compare import Comparison, compare_scores
 from prlm_cli.pipeline.conditions_report import condition_table, html_report
 from prlm_cli.pipeline.evaluate import Evaluation, evaluate

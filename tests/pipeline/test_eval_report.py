@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 from prlm_cli.core import jsonl
-from prlm_cli.core.settings import resolve
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.pipeline.eval_report import history_sizes, html_report, metric_table
 from prlm_cli.pipeline.evaluate import evaluate

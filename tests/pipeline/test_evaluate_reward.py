@@ -5,8 +5,8 @@ import json
 import pytest
 from msgspec import structs
 
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import DataError
-from prlm_cli.core.settings import resolve
 from prlm_cli.engines.hf import HfEngine
 from prlm_cli.pipeline import evaluate_reward as evaluate_reward_module
 from prlm_cli.pipeline.evaluate_reward import evaluate_reward, reward_run

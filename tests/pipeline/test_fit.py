@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import OutOfMemoryError, SettingsError
-from prlm_cli.core.settings import resolve
 from prlm_cli.models.shapes import shape_of
 from prlm_cli.pipeline.fit import changes, fit, size_of_card
 from prlm_cli.pipeline.memory import GIB, memory_of

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import DataError, SettingsError
 from prlm_cli.core.prompts import PromptBuilder
-from prlm_cli.core.settings import resolve
 from prlm_cli.models.tokenization import TokenizerCodec
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.policies import choose_policy, load_policy

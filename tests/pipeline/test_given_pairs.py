@@ -5,9 +5,10 @@ import json
 import pytest
 
 from prlm_cli.core import jsonl
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import PreferencePair, ProfileDocument, Query
-from prlm_cli.core.settings import RetrievalSettings, resolve
+from prlm_cli.core.settings import RetrievalSettings
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.pipeline.given_pairs import given_pairs, read_pairs
 from prlm_cli.pipeline.retrieve import retrieve

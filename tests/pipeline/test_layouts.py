@@ -6,7 +6,8 @@ from itertools import count
 import pytest
 from msgspec.structs import replace
 
-from prlm_cli.core.settings import LAYOUTS, resolve
+from prlm_cli.core.configuration import resolve
+from prlm_cli.core.settings import LAYOUTS
 from prlm_cli.pipeline import layouts
 from prlm_cli.pipeline.layouts import Form, measure_forms, resolve_prompt
 from prlm_cli.pipeline.policies import load_policy

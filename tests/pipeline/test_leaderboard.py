@@ -4,9 +4,9 @@ import random
 import msgspec
 import pytest
 
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import Generation, Retrieved, convert, widen
-from prlm_cli.core.settings import resolve
 from prlm_cli.pipeline.evaluate import evaluate
 from prlm_cli.pipeline.leaderboard import Submission
 from tests.metrics.generations import answered

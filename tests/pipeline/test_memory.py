@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prlm_cli.core.settings import resolve
+from prlm_cli.core.configuration import resolve
 from prlm_cli.models.shapes import shape_of
 from prlm_cli.pipeline.memory import GIB, checkpoints, completion_tokens, memory_of, packed_lengths
 from tests.bench.training_parts.plan import CASES, errors_of, measured_bytes

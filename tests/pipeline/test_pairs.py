@@ -4,9 +4,10 @@ import pytest
 from msgspec.structs import replace
 
 from prlm_cli.core import jsonl
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import DataError, SettingsError
 from prlm_cli.core.records import Generation, widen
-from prlm_cli.core.settings import PAIR_KINDS, PairsSettings, resolve
+from prlm_cli.core.settings import PAIR_KINDS, PairsSettings
 from prlm_cli.engines.hf import HfEngine
 from prlm_cli.models import loading
 from prlm_cli.pipeline import candidates as module

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import MissingError
-from prlm_cli.core.settings import resolve
 from prlm_cli.models.shapes import shape_of
 from prlm_cli.pipeline import plan as module
 from prlm_cli.pipeline.memory import GIB

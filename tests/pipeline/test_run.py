@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
+from prlm_cli.core.configuration import to_toml
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.reporting import Silent
-from prlm_cli.core.settings import to_toml
 from prlm_cli.pipeline import run as module
 from prlm_cli.pipeline.run import load_recipe, run
 from tests.pipeline.small import indexed, small

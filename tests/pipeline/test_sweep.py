@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import SettingsError
-from prlm_cli.core.settings import resolve
 from prlm_cli.engines.hf import HfEngine
 from prlm_cli.pipeline.completion_cache import completion_cache
 from prlm_cli.pipeline.conditions import run_conditions

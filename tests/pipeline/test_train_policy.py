@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import DataError, RefusedError, SettingsError
-from prlm_cli.core.settings import resolve
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.engines.hf import HfEngine
 from prlm_cli.models.authorship import AuthorClassifier

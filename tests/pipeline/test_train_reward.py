@@ -7,9 +7,9 @@ import pytest
 from msgspec import structs
 
 from prlm_cli.core import jsonl
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import DataError, StorageError
 from prlm_cli.core.records import PreferencePair
-from prlm_cli.core.settings import resolve
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.models.reward_model import fit_temperature, load_temperature
 from prlm_cli.models.scorer import Item

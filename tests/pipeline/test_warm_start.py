@@ -5,9 +5,9 @@ import json
 import pytest
 from msgspec.structs import replace
 
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.presets import PRESETS
-from prlm_cli.core.settings import resolve
 from prlm_cli.pipeline.policies import load_policy
 from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
 from prlm_cli.training import supervised

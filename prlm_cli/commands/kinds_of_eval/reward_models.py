@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def judge_reward_model(layers: Layers, folder: Path, source: Path | None, name: str, delivery: Delivery) -> None:
     """Judges the model of a run, the newest where the name is empty, on its own pairs or those of a file."""
-    from prlm_cli.core.settings import resolve
+    from prlm_cli.core.configuration import resolve
     from prlm_cli.pipeline.evaluate_reward import evaluate_reward, reward_run
     from prlm_cli.pipeline.given_pairs import given_pairs
     from prlm_cli.pipeline.reward_report import html_report

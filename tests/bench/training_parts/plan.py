@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-from prlm_cli.core.settings import Config, resolve
+from prlm_cli.core.configuration import resolve
+from prlm_cli.core.settings import Config
 from prlm_cli.models.adapters import add_adapter
 from prlm_cli.models.shapes import shape_of_config
 from prlm_cli.pipeline.memory import DeviceKind, Memory, memory_of

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.records import PreferencePair, ProfileDocument
-from prlm_cli.core.settings import resolve
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.models.scorer import Item
 from prlm_cli.pipeline.reward_models import load_reward_model

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import DataError, SettingsError
-from prlm_cli.core.settings import resolve
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.pipeline.suites.benchmarks import BENCHMARKS
 from prlm_cli.pipeline.suites.run import run_suite

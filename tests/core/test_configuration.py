@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from prlm_cli.core.configuration import describe, resolve, to_toml
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.presets import PRESETS
 from prlm_cli.core.sections import Section, settings_of
-from prlm_cli.core.settings import LAYOUTS, Config, RetrievalSettings, describe, resolve, to_toml
+from prlm_cli.core.settings import LAYOUTS, Config, RetrievalSettings
 
 
 @pytest.fixture
