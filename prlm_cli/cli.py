@@ -18,7 +18,8 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from prlm_cli import ui
-from prlm_cli.core.errors import OutOfMemoryError, PrlmError, StorageError, did_you_mean
+from prlm_cli.core.errors import OutOfMemoryError, PrlmError, SettingsError, StorageError, did_you_mean
+from prlm_cli.core.ranks import world_size
 from prlm_cli.version import __version__
 
 COMMANDS = {
@@ -49,6 +50,7 @@ A full run:
   prlm train-reward
   prlm train-policy --qlora
   prlm generate --user u123"""
+_IN_SEVERAL_PROCESSES = "train-policy"
 _USAGE = 2
 _BUG = 70
 _INTERRUPTED = 130
@@ -77,6 +79,9 @@ class _Prlm(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in COMMANDS:
             ctx.fail(f"No such command '{args[0]}'; {did_you_mean(args[0], COMMANDS)}")
+        if world_size() > 1 and args[0] != _IN_SEVERAL_PROCESSES:
+            hint = f"run it without the launcher; only {_IN_SEVERAL_PROCESSES} runs in several"
+            raise SettingsError(f"`prlm {args[0]}` runs in one process", hint=hint)
         _, command, rest = super().resolve_command(ctx, args)
         return args[0], command, rest
 
@@ -143,6 +148,8 @@ def _code_of(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):
         _discard_stdout()
         return _READER_GONE
+    if _is_echo():
+        return getattr(error, "exit_code", _BUG)
     if isinstance(error, TyperException):
         ui.print_usage_error(error)
         return _USAGE
@@ -152,6 +159,15 @@ def _code_of(error: Exception) -> int:
         return known.exit_code
     ui.print_bug(error)
     return _BUG
+
+
+def _is_echo() -> bool:
+    """Whether another of several processes failed before, and has said why."""
+    if world_size() == 1:
+        return False
+    from prlm_cli.training.collectives import is_first_to_fail
+
+    return not is_first_to_fail()
 
 
 def _known(error: Exception) -> PrlmError | None:

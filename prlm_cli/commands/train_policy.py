@@ -45,6 +45,7 @@ def train_policy(
     Example: prlm train-policy --config recipes/cpu.toml --seed 1
     """
     from prlm_cli.core import jsonl
+    from prlm_cli.core.ranks import is_main
     from prlm_cli.core.records import Query
 
     options.quieten_libraries()
@@ -54,7 +55,8 @@ def train_policy(
 
         config = fitted(config, size_of_card(fit))
     if dry_run:
-        print_dry_run(config, as_json=json)
+        if is_main():
+            print_dry_run(config, as_json=json)
         return
     from prlm_cli.pipeline.train_policy import train_policy as run
 
@@ -67,6 +69,8 @@ def train_policy(
         force=force,
         reporter=ui.Terminal(),
     )
+    if not is_main():
+        return
     if json:
         ui.print_json({"run": trained.name, **trained.metrics})
         return

@@ -232,6 +232,12 @@ class PolicySettings(Section, kw_only=True, frozen=True):
     learning_rate: Annotated[Positive, "Peak learning rate, cosine decay."] = 1e-4
     temperature: Annotated[Positive, "Sampling temperature of the rollouts."] = 0.7
     max_new_tokens: Annotated[Count | None, "Longest rollout; default as in generation."] = None
+    rollouts: Annotated[Literal["hf", "vllm"], "Who writes the rollouts: the model itself, or vLLM beside it."] = "hf"
+    sampling: Annotated[
+        Literal["auto", "stream", "rows"],
+        "Random numbers of the rollouts: one stream for all, or one each, the same with any number of processes; auto: "
+        "one each where there are several processes.",
+    ] = "auto"
     loss_type: Annotated[Literal["grpo", "dr_grpo", "dapo"], "Normalisation of the loss."] = "dapo"
     scale_rewards: Annotated[Literal["group", "batch", "none"], "What advantages are divided by."] = "group"
     beta: Annotated[NotNegative, "Weight of the KL term against the start."] = 0.0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from prlm_cli.core.errors import MissingError, SettingsError
 from prlm_cli.core.network import is_offline
+from prlm_cli.core.ranks import local_rank
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import ModelSettings
 from prlm_cli.models.packages import package_of, unpack
@@ -130,7 +131,8 @@ def device_and_dtype() -> tuple[str, torch.dtype]:
     import torch
 
     if torch.cuda.is_available():
-        return "cuda:0", torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        device = f"cuda:{local_rank()}"
+        return device, torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return "cpu", torch.float32
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from importlib.util import find_spec
 from itertools import islice
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import structs
 
-from prlm_cli.core.errors import RefusedError, SettingsError, did_you_mean
+from prlm_cli.core import ranks
+from prlm_cli.core.errors import MissingError, RefusedError, SettingsError, did_you_mean
 from prlm_cli.core.records import Query, Retrieved
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config, PolicySettings
@@ -36,6 +39,18 @@ from prlm_cli.rewards.named import reward_named
 NO_REWARD_MODEL = "none"
 
 
+class Job(NamedTuple):
+    """What is trained, on what; `config` has no `auto` left."""
+
+    run: Run
+    config: Config
+    training: list[Retrieved]
+    held_out: list[Retrieved]
+    titles: AuthorTitles | None
+    start: Run | None
+    reward_run: Run | None
+
+
 def train_policy(
     workspace: Workspace,
     config: Config,
@@ -48,6 +63,9 @@ def train_policy(
 ) -> Run:
     """The finished run of a policy.
 
+    Where a launcher started several processes, all call this with the same arguments: the first alone reads, makes the
+    warm start, writes and reports; the work of each step is split between them.
+
     Args:
         workspace: With an index.
         config: The resolved settings.
@@ -59,11 +77,45 @@ def train_policy(
 
     Raises:
         DataError: If there is nothing to train on, or a named run does not exist.
+        MissingError: If vLLM is to write the rollouts, and is not there.
         RefusedError: If the named reward model's gate is closed.
         SettingsError: If the settings do not go together, or name an unknown reward.
     """
-    reporter = reporter or Silent()
+    reporter = reporter if reporter and ranks.is_main() else Silent()
     _check_rewards(config.policy)
+    _check_rollouts(config)
+    _check_processes(config.policy)
+    with ExitStack() as held:
+
+        def settle() -> Job:
+            return _settle(workspace, config, queries, name, resume=resume, force=force, reporter=reporter, held=held)
+
+        job = _settled_by_main(settle) if ranks.world_size() > 1 else settle()
+        policy = load_policy(job.config, run=job.start, trainable=True, reporter=reporter)
+        if job.start and job.start.metrics["prompt_hash"] != policy.builder.hash:
+            raise SettingsError(
+                f"run '{job.start.name}' was trained with other prompts", hint="give it the same settings"
+            )
+        reward_model = _reward_model(job.reward_run, policy, job.config, reporter) if job.reward_run else None
+        context = RewardContext(policy.builder, reward_model, job.titles)
+        _train(job.run, policy, job.training, job.held_out, job.config, context, reporter)
+    if ranks.world_size() > 1:
+        _disconnect()
+    return job.run
+
+
+def _settle(
+    workspace: Workspace,
+    config: Config,
+    queries: Iterable[Query] | None,
+    name: str | None,
+    *,
+    resume: bool,
+    force: bool,
+    reporter: Reporter,
+    held: ExitStack,
+) -> Job:
+    """All that comes before the training: the run is claimed, its lock held, its start made."""
     start_run = _start_run(workspace, config)
     reward_run = _reward_run(workspace, config, force=force, reporter=reporter)
     with workspace.open_store() as store:
@@ -79,14 +131,21 @@ def train_policy(
     run = claim_run(
         workspace, "policy", name, config, fingerprint(training), resume=resume, reporter=reporter, force=force, **facts
     )
-    with workspace.write_lock(run.name):
-        start = start_run or _warm_start(workspace, training, config, reporter)
-        policy = load_policy(config, run=start, trainable=True, reporter=reporter)
-        if start and start.metrics["prompt_hash"] != policy.builder.hash:
-            raise SettingsError(f"run '{start.name}' was trained with other prompts", hint="give it the same settings")
-        reward_model = _reward_model(reward_run, policy, config, reporter) if reward_run else None
-        _train(run, policy, training, held_out, config, RewardContext(policy.builder, reward_model, titles), reporter)
-    return run
+    held.enter_context(workspace.write_lock(run.name))
+    start = start_run or _warm_start(workspace, training, config, reporter)
+    return Job(run, config, training, held_out, titles, start, reward_run)
+
+
+def _settled_by_main(settle: Callable[[], Job]) -> Job:
+    from prlm_cli.training.collectives import from_main
+
+    return from_main(settle)
+
+
+def _disconnect() -> None:
+    from prlm_cli.training.collectives import disconnect
+
+    disconnect()
 
 
 def _train(
@@ -125,10 +184,12 @@ def _train(
         seed=config.seed,
         checkpoints=run.checkpoints,
         callbacks=[
-            ReportProgress(reporter.stage("GRPO"), run.append_log, _SHOWN),
-            *([EvaluateHeldOut(judge, config.policy.eval_steps)] if held_out else []),
+            ReportProgress(reporter.stage("GRPO"), run.append_log if ranks.is_main() else _say_nothing, _SHOWN),
+            *([EvaluateHeldOut(judge, config.policy.eval_steps)] if held_out and ranks.is_main() else []),
         ],
     )
+    if not ranks.is_main():
+        return
     if resumed_from:
         reporter.note(f"went on from step {resumed_from}")
     if held_out:
@@ -215,6 +276,32 @@ def _check_rewards(settings: PolicySettings) -> None:
         if name not in settings.rewards:
             hint = did_you_mean(name, settings.rewards)
             raise SettingsError(f"policy.normalise names '{name}', which policy.rewards does not", hint=hint)
+
+
+def _check_rollouts(config: Config) -> None:
+    """Makes sure that vLLM is there where it is to write the rollouts."""
+    if config.policy.rollouts != "vllm":
+        return
+    if config.model.qlora:
+        raise SettingsError("policy.rollouts=vllm needs a 16-bit base", hint="leave out it or --qlora")
+    if not find_spec("vllm"):
+        raise MissingError("policy.rollouts=vllm needs the package vllm", hint="pip install 'prlm[vllm]'")
+
+
+def _check_processes(settings: PolicySettings) -> None:
+    """Makes sure that several processes can share a step."""
+    prompts, processes = settings.prompts_per_step, ranks.world_size()
+    if prompts % processes:
+        raise SettingsError(
+            f"policy.prompts_per_step={prompts} cannot be split over {processes} processes",
+            hint=f"use a multiple of {processes}",
+        )
+    if ranks.shards_the_model():
+        raise SettingsError("train-policy keeps the whole base in each process, without FSDP", hint="use --qlora")
+
+
+def _say_nothing(figures: dict[str, Any]) -> None:
+    """The log of the processes that write none."""
 
 
 def _author_titles(store: Store, training: list[Retrieved], config: Config) -> AuthorTitles | None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # read when TRL is imported, which pings once per trainer otherwise
 
@@ -43,3 +46,8 @@ def common_arguments(
         "save_only_model": False,
         "save_total_limit": None,
     }
+
+
+def keep_to_one_gpu(arguments: TrainingArguments) -> None:
+    """Keeps a process from spreading the model over all the GPUs that it sees; those are for other processes."""
+    arguments._n_gpu = min(arguments.n_gpu, 1)

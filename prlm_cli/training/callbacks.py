@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from prlm_cli.core.errors import PrlmError
 from prlm_cli.core.reporting import Stage
+from prlm_cli.training.collectives import highest
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -86,7 +87,8 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> TrainerControl:
-        """Asks the trainer to save and stop once a signal has come."""
+        """Asks the trainer to save and stop once a signal has come, be it to another process."""
+        self._received = highest(self._received or 0) or None
         if self._received:
             control.should_save = control.should_training_stop = True
         return control
@@ -95,6 +97,18 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         previous = self._previous[number]
         signal.signal(number, previous)
         self._received = number
+
+
+class StopTogether(TrainerCallback):  # type: ignore[misc]
+    """What one process decides at the end of a step, to save or to stop, all of them do. Comes after all others."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> TrainerControl:
+        """Asks all processes."""
+        control.should_save = bool(highest(control.should_save))
+        control.should_training_stop = bool(highest(control.should_training_stop))
+        return control
 
 
 class EvaluateHeldOut(TrainerCallback):  # type: ignore[misc]

@@ -14,8 +14,10 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from prlm_cli.core import ranks
 from prlm_cli.core.errors import StorageError
 from prlm_cli.core.workspace import write_text
+from prlm_cli.training.collectives import wait_for_all
 
 _MANIFEST = "manifest.json"
 _KEPT = 2
@@ -63,6 +65,13 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> TrainerControl:
         """Seals the checkpoint of this step; keeps the last two complete ones."""
+        wait_for_all()  # each process writes a part
+        if ranks.is_main():
+            self._seal(args, state)
+        wait_for_all()  # if a process left, a launcher would end the one that seals
+        return control
+
+    def _seal(self, args: TrainingArguments, state: TrainerState) -> None:
         folder = Path(str(args.output_dir))
         try:
             seal(folder / f"checkpoint-{state.global_step}")
@@ -72,7 +81,6 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
         for path in _checkpoints(folder):
             if path not in complete[-_KEPT:]:
                 shutil.rmtree(path)
-        return control
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -31,7 +31,7 @@ from prlm_cli.core.settings import RewardSettings
 from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.models.reward_model import Encoded, RewardModel
 from prlm_cli.models.scorer import Item
-from prlm_cli.training.arguments import common_arguments
+from prlm_cli.training.arguments import common_arguments, keep_to_one_gpu
 from prlm_cli.training.callbacks import Log, ReportProgress, StopOnSignal
 from prlm_cli.training.checkpoints import SealCheckpoints, newest_complete
 from prlm_cli.training.order import query_order
@@ -242,7 +242,7 @@ def _arguments(
     settings: RewardSettings, steps: int, learning_rate: float, seed: int, checkpoints: Path
 ) -> TrainingArguments:
     common = common_arguments(checkpoints, steps=steps, learning_rate=learning_rate, seed=seed)
-    return TrainingArguments(
+    arguments = TrainingArguments(
         **common
         | {
             "lr_scheduler_type": settings.schedule,
@@ -256,6 +256,8 @@ def _arguments(
         remove_unused_columns=False,
         train_sampling_strategy="sequential",  # the order is written down
     )
+    keep_to_one_gpu(arguments)
+    return arguments
 
 
 def _checkpoint_activations(network: Any) -> None:

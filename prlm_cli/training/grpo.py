@@ -9,12 +9,15 @@ PrLM's released training in this:
 4. Adapters of a 4-bit model train in fp32.
 5. A reward must be finite; a batch that no reward function scores is an error.
 6. Each reward may be put on a scale of its own before it is weighed (`reward_normalization`); the log says what it was.
+7. Each rollout may have random numbers of its own (`row_sampling`): any number of processes then draws the same.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +27,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import nanstd
 
+from prlm_cli.core import ranks
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.records import Retrieved
 from prlm_cli.core.settings import PolicySettings
@@ -31,12 +35,15 @@ from prlm_cli.models.adapters import train_in_fp32
 from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.rewards import Reward
 from prlm_cli.training import shared_prefix
-from prlm_cli.training.arguments import common_arguments
-from prlm_cli.training.callbacks import Diverged, StopOnSignal
+from prlm_cli.training.arguments import common_arguments, keep_to_one_gpu
+from prlm_cli.training.callbacks import Diverged, StopOnSignal, StopTogether
 from prlm_cli.training.checkpoints import SealCheckpoints, newest_complete
+from prlm_cli.training.collectives import average_gradients
 from prlm_cli.training.order import query_order
 from prlm_cli.training.reward_normalization import KeepNormalization, RewardNormalization
+from prlm_cli.training.row_sampling import RowSampling, uniforms
 from prlm_cli.training.supervised import remove_printer
+from prlm_cli.training.vllm import vllm_options
 
 
 class Rollout(NamedTuple):
@@ -53,6 +60,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         prompt_ids: Query id -> its prompt.
         stop_ids: Tokens that end a completion.
         normalization: Of the rewards.
+        draws_by_row: Whether each rollout has random numbers of its own.
         arguments: Of TRL's trainer.
     """
 
@@ -62,6 +70,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         prompt_ids: Mapping[str, list[int]],
         stop_ids: Sequence[int],
         normalization: RewardNormalization,
+        draws_by_row: bool = False,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
@@ -69,8 +78,11 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         self._normalization = normalization
         self._raw_rewards = torch.empty(0)
         self.eos_token_ids = list(stop_ids)
-        self.generation_config.eos_token_id = list(stop_ids)
         self.shares_prefix = not shared_prefix.why_not(self.model)
+        self._draws_by_row = draws_by_row
+        self._draws: Counter[int] = Counter()  # of each step, so that a second draw is another
+        if not self.use_vllm:
+            self.generation_config.eos_token_id = list(stop_ids)
         train_in_fp32(self.model)
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
@@ -78,9 +90,9 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, **options: Any
-    ) -> tuple[list[list[int]], None]:
-        if not self.shares_prefix:
-            found: tuple[list[list[int]], None] = super()._generate_single_turn(
+    ) -> tuple[list[list[int]], Any]:
+        if self.use_vllm or not self.shares_prefix:
+            found: tuple[list[list[int]], Any] = super()._generate_single_turn(
                 prompt_ids, images, multimodal_fields, num_generations, **options
             )
             return found
@@ -98,9 +110,22 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
                 prompt_ids[::num_generations],
                 num_generations,
                 pad_id=self.processing_class.pad_token_id,
-                generation_config=self.generation_config,
+                **self._drawing(len(prompt_ids)),
             )
         return [self._until_end(row) for row in rows.tolist()], None
+
+    def _drawing(self, rows: int) -> dict[str, Any]:
+        """How the tokens of that many rollouts are drawn."""
+        if not self._draws_by_row:
+            return {"generation_config": self.generation_config}
+        step = self.state.global_step
+        first = self.accelerator.process_index * rows
+        keys = [f"{self.args.seed}:{step}:{self._draws[step]}:{first + row}" for row in range(rows)]
+        self._draws[step] += 1
+        greedy = copy(self.generation_config)
+        greedy.do_sample = False
+        numbers = uniforms(keys, self.max_completion_length)
+        return {"generation_config": greedy, "processors": [RowSampling(self.temperature, numbers)]}
 
     def _until_end(self, ids: list[int]) -> list[int]:
         end = next((n for n, token in enumerate(ids) if token in self.eos_token_ids), len(ids) - 1)
@@ -148,6 +173,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             return scored
         logps = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)  # (B*G, C)
         entropies = torch.zeros_like(logps)
+        model = self.accelerator.unwrap_model(model)  # what wraps it would pass one sequence a completion
         with self.accelerator.autocast():
             for rows, prompt, completions in _groups(input_ids, attention_mask, logits_to_keep):
                 group = shared_prefix.score_group(model, prompt, completions, self.temperature)
@@ -159,6 +185,14 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             # Every completion was cut and masked: the step has no gradient, but the trainer needs one to pass back.
             logps = logps + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
         return logps, entropies if compute_entropy else None, None
+
+    def training_step(self, *given: Any) -> torch.Tensor:
+        """The loss of a micro-batch, its gradient passed back, and averaged over all processes after the last one."""
+        loss: torch.Tensor = super().training_step(*given)
+        if self.shares_prefix and self.accelerator.sync_gradients:
+            # The packed pass goes round the wrapper of the model that would do it.
+            average_gradients(self.model.parameters())
+        return loss
 
 
 def train_grpo(
@@ -213,12 +247,24 @@ def train_grpo(
             prompt_ids={query_id: rollout.prompt_ids for query_id, rollout in by_id.items()},
             stop_ids=stop_ids,
             normalization=normalization,
+            draws_by_row=_draws_by_row(settings, model),
             model=model,
-            args=_arguments(settings, max_new_tokens, seed, checkpoints, [weight for _, weight in rewards.values()]),
+            args=_arguments(
+                settings,
+                max_new_tokens,
+                seed,
+                checkpoints,
+                [weight for _, weight in rewards.values()],
+                **vllm_options(
+                    settings,
+                    max_tokens=max_new_tokens + max(len(rollout.prompt_ids) for rollout in rollouts),
+                    stop_ids=stop_ids,
+                ),
+            ),
             train_dataset=Dataset.from_dict({"prompt": order}),
             processing_class=tokenizer,
             reward_funcs=[_for_trl(name, reward, by_id) for name, (reward, _) in rewards.items()],
-            callbacks=[KeepNormalization(normalization), SealCheckpoints(), stop, *callbacks],
+            callbacks=[KeepNormalization(normalization), SealCheckpoints(), stop, *callbacks, StopTogether()],
         )
         remove_printer(trainer)
         resume = newest_complete(checkpoints)
@@ -229,16 +275,16 @@ def train_grpo(
 
 
 def _arguments(
-    settings: PolicySettings, max_new_tokens: int, seed: int, checkpoints: Path, weights: list[float]
+    settings: PolicySettings, max_new_tokens: int, seed: int, checkpoints: Path, weights: list[float], **more: Any
 ) -> GRPOConfig:
-    completions = settings.prompts_per_step * settings.num_generations
+    completions = settings.prompts_per_step * settings.num_generations // ranks.world_size()
     micro_batch = settings.micro_batch or completions
     if completions % micro_batch:
         raise SettingsError(
             f"policy.micro_batch={micro_batch} does not divide the {completions} completions of a step",
             hint=f"use a divisor of {completions}",
         )
-    return GRPOConfig(
+    arguments = GRPOConfig(
         **common_arguments(
             checkpoints,
             steps=settings.steps,
@@ -265,7 +311,19 @@ def _arguments(
         save_steps=settings.save_steps,
         log_completions=False,  # would write users' text
         warmup_steps=min(2, settings.steps // 4),
+        **more,
     )
+    keep_to_one_gpu(arguments)
+    return arguments
+
+
+def _draws_by_row(settings: PolicySettings, model: Any) -> bool:
+    if settings.sampling == "stream" or (settings.sampling == "auto" and ranks.world_size() == 1):
+        return False
+    reason = "vLLM draws by itself" if settings.rollouts == "vllm" else shared_prefix.why_not(model)
+    if reason and settings.sampling == "rows":
+        raise SettingsError(f"policy.sampling=rows cannot be: {reason}", hint="use auto")
+    return not reason
 
 
 def _for_trl(name: str, reward: Reward, by_id: Mapping[str, Rollout]) -> Callable[..., list[float | None]]:

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from prlm_cli.core import ranks
 from prlm_cli.core.settings import RewardScale
 
 _EPSILON = 1e-4  # as in TRL
@@ -100,7 +101,8 @@ class KeepNormalization(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Writes it beside the trainer's own files."""
-        self._normalization.save(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+        if ranks.is_main():
+            self._normalization.save(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
 
 
 def _moments_of(values: torch.Tensor) -> Moments:

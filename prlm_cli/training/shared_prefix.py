@@ -60,7 +60,13 @@ def score_group(
 
 @torch.no_grad()
 def rollouts(
-    model: Any, prompts: Sequence[Sequence[int]], group_size: int, *, pad_id: int, generation_config: Any
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    group_size: int,
+    *,
+    pad_id: int,
+    generation_config: Any,
+    processors: Sequence[Any] = (),
 ) -> torch.Tensor:
     """Samples G completions of each prompt, its keys and values computed once.
 
@@ -70,6 +76,7 @@ def rollouts(
         group_size: G.
         pad_id: What shorter prompts are padded with on the left.
         generation_config: Sampling, length, end tokens.
+        processors: Of the logits.
 
     Returns:
         (N*G, C) completion ids, each prompt's G rows together.
@@ -85,6 +92,7 @@ def rollouts(
         attention_mask=attention_mask[copies],
         **prefill(model, input_ids, attention_mask, copies),
         generation_config=generation_config,
+        logits_processor=list(processors),
     )
     completion_ids: torch.Tensor = output[:, longest:]  # (N*G, C)
     return completion_ids

@@ -13,7 +13,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from prlm_cli.core.reporting import Stage
 from prlm_cli.core.settings import WarmStartSettings
 from prlm_cli.models.quiet import quiet_libraries
-from prlm_cli.training.arguments import common_arguments
+from prlm_cli.training.arguments import common_arguments, keep_to_one_gpu
 from prlm_cli.training.callbacks import Log, ReportProgress, StopOnSignal
 from prlm_cli.training.checkpoints import SealCheckpoints, newest_complete
 
@@ -75,6 +75,7 @@ def train_supervised(
             remove_unused_columns=False,
             train_sampling_strategy="group_by_length",
         )
+        keep_to_one_gpu(arguments)
         trainer = Trainer(
             model=model,
             args=arguments,

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from prlm_cli.core.configuration import resolve
-from prlm_cli.core.errors import DataError, RefusedError, SettingsError
+from prlm_cli.core.errors import DataError, MissingError, RefusedError, SettingsError
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.engines.hf import HfEngine
 from prlm_cli.models.authorship import AuthorClassifier
@@ -172,6 +172,35 @@ def test_nobodys_titles_are_read_without_a_classifier(tiny_model, workspace, tra
     train_policy(workspace, _plain(tiny_model, "policy.rewards.author=0.0"), reporter=Notes())
 
     assert trained.config.policy.rewards == {"overlap": 1.0, "format": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("assignments", "error", "message"),
+    [
+        (
+            ["policy.rollouts=vllm"],
+            MissingError,
+            r"policy\.rollouts=vllm needs the package vllm; pip install 'prlm\[vllm\]'",
+        ),
+        (["policy.rollouts=vllm", "model.qlora=true"], SettingsError, "policy.rollouts=vllm needs a 16-bit base"),
+    ],
+    ids=["not installed", "a base in 4 bits"],
+)
+def test_rollouts_by_vllm_that_cannot_be_are_an_error_before_anything_is_read(
+    workspace, monkeypatch, assignments, error, message
+):
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(module, "training_queries", lambda *_: pytest.fail("read"))
+
+    with pytest.raises(error, match=message):
+        train_policy(workspace, resolve(assignments=assignments))
+
+
+def test_a_launcher_that_asks_for_shards_is_told_what_to_do_instead(workspace, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+
+    with pytest.raises(SettingsError, match=r"keeps the whole base in each process, without FSDP; use --qlora"):
+        train_policy(workspace, resolve())
 
 
 def _plain(model, *assignments):

@@ -1,6 +1,8 @@
 """Reward functions as somebody else might write them, right and wrong."""
 
 import math
+import os
+import signal
 
 NOT_A_FUNCTION = 3
 
@@ -31,3 +33,16 @@ def failing(completions, queries):
 
 def other_arguments(prompts, completions):
     return [0.0] * len(completions)
+
+
+def failing_in_the_second_process(completions, queries):
+    if os.environ["RANK"] == "1":
+        raise ZeroDivisionError("of its own")
+    return [0.0] * len(completions)
+
+
+def ending_the_second_process(completions, queries):
+    """Asks one process to stop; trains as `brevity`."""
+    if os.environ.get("RANK") == "1":
+        os.kill(os.getpid(), signal.SIGTERM)
+    return brevity(completions=completions, queries=queries)

@@ -5,7 +5,7 @@ import os
 from transformers import TrainingArguments
 
 from prlm_cli.models.quiet import quiet_libraries
-from prlm_cli.training.arguments import common_arguments
+from prlm_cli.training.arguments import common_arguments, keep_to_one_gpu
 
 
 def _arguments(tmp_path, **fields):
@@ -47,3 +47,13 @@ def test_checkpointing_is_what_is_said_and_else_on_where_there_is_a_gpu(tmp_path
         monkeypatch.setattr("torch.cuda.is_available", lambda has_gpu=has_gpu: has_gpu)
         monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
         assert [checkpointing(setting) for setting in ("on", "off", "auto")] == [True, False, has_gpu]
+
+
+def test_a_process_that_sees_several_gpus_trains_on_one(tmp_path):
+    arguments = _arguments(tmp_path, per_device_train_batch_size=3)
+    arguments._n_gpu = 4
+    assert arguments.train_batch_size == 12
+
+    keep_to_one_gpu(arguments)
+
+    assert (arguments.n_gpu, arguments.train_batch_size) == (1, 3)

@@ -67,7 +67,7 @@ def train(model, tokenizer, folder, reward=lengths, *, others=None, queries=4, s
     )
 
 
-def policy_trainer(model, tokenizer, folder, *, rewards=(lengths,), scales=("none",), **fields) -> PolicyTrainer:
+def policy_trainer(model, tokenizer, folder, *, rewards=(lengths,), scales=("none",), draws_by_row=False, **fields):
     """A trainer of groups of four that has not begun."""
     from datasets import Dataset
 
@@ -77,6 +77,7 @@ def policy_trainer(model, tokenizer, folder, *, rewards=(lengths,), scales=("non
             prompt_ids={query_id: rollout.prompt_ids for query_id, rollout in by_id.items()},
             stop_ids=_OFTEN,
             normalization=RewardNormalization(scales, 4),
+            draws_by_row=draws_by_row,
             model=model,
             args=grpo._arguments(settings(**({"prompts_per_step": 1} | fields)), 5, 0, folder, [1.0] * len(rewards)),
             train_dataset=Dataset.from_dict({"prompt": list(by_id)}),
@@ -316,6 +317,40 @@ def _nothing(*, completions, queries):
 def test_fewer_queries_than_a_step_takes_is_an_error_and_not_a_run_of_no_steps(tiny, tmp_path):
     with pytest.raises(SettingsError, match=r"1 training queries, but a step takes 2; lower policy\.prompts_per_step"):
         train(*tiny, tmp_path, queries=1)
+
+
+def _rollouts(trainer, prompts, monkeypatch, process=0):
+    monkeypatch.setattr(type(trainer.accelerator), "process_index", process)
+    with quiet_libraries():
+        return trainer._generate_single_turn([prompt for prompt in prompts for _ in range(4)], None, {}, 4)[0]
+
+
+def test_any_number_of_processes_draws_the_same_rollouts(tiny, tmp_path, monkeypatch):
+    prompts = [[65, 66, 67], [70, 71, 72, 73, 74]]
+    one, *two = (policy_trainer(*tiny, tmp_path, draws_by_row=True) for _ in range(3))
+
+    together = _rollouts(one, prompts, monkeypatch)
+    apart = [_rollouts(two[n], [prompts[n]], monkeypatch, process=n) for n in (0, 1)]
+
+    assert len({tuple(row) for row in together}) > 2
+    assert apart == [together[:4], together[4:]]
+
+
+def test_a_second_draw_of_a_step_is_another_and_a_step_begun_anew_draws_the_same(tiny, tmp_path, monkeypatch):
+    trainer, again = (policy_trainer(*tiny, tmp_path, draws_by_row=True) for _ in range(2))
+    first, second = (_rollouts(trainer, [[65, 66, 67]], monkeypatch) for _ in range(2))
+
+    assert first != second
+    assert _rollouts(again, [[65, 66, 67]], monkeypatch) == first
+    again.state.global_step = 1
+    assert _rollouts(again, [[65, 66, 67]], monkeypatch) not in (first, second)
+
+
+def test_rollouts_by_rows_where_the_prompt_cannot_be_shared_are_refused(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(grpo.shared_prefix, "why_not", lambda model: "it is stock")
+
+    with pytest.raises(SettingsError, match=r"policy\.sampling=rows cannot be: it is stock; use auto"):
+        train(*tiny, tmp_path, sampling="rows")
 
 
 def test_as_many_queries_as_a_step_takes_are_enough(tiny, tmp_path):

@@ -1,0 +1,129 @@
+"""Training by two processes that exchange gradients over gloo, started as a user starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from prlm_cli.core.workspace import Workspace
+from prlm_cli.pipeline.train_policy import train_policy
+from tests.pipeline.small import FEW, Notes, indexed, small
+
+_ROOT = Path(__file__).parents[2]
+_SETTINGS = (
+    "policy.sampling=rows",
+    "policy.steps=3",
+    "policy.prompts_per_step=4",
+    "policy.save_steps=2",
+    "policy.eval_steps=2",
+    'policy.rewards={"tests.rewards.functions:brevity"=1.0}',
+    "prompt.reasoning=off",
+)
+
+
+@pytest.fixture(scope="module")
+def lively_model(tiny_model, tmp_path_factory):
+    """The tiny model with so many end tokens that its completions end."""
+    folder = tmp_path_factory.mktemp("lively") / "model"
+    shutil.copytree(tiny_model, folder)
+    generation = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(generation | {"eos_token_id": list(range(0, 258, 4))}))
+    return folder
+
+
+def launched(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    """`prlm` started in several processes."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environment = os.environ | {"PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*launcher, "-m", "prlm_cli", *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def settings_of(model: Path, *assignments: str) -> list[str]:
+    sets = [f"model.name={model}", "model.lora_r=4", *FEW, *_SETTINGS, *assignments]
+    return [part for assignment in sets for part in ("--set", assignment)]
+
+
+def figures(run) -> list[dict[str, float]]:
+    return [json.loads(line) for line in run.log.read_text().splitlines()]
+
+
+def test_two_processes_train_what_one_trains(lively_model, workspace):
+    alone = train_policy(workspace, small(lively_model, *_SETTINGS), name="alone", reporter=Notes())
+    shutil.rmtree(next(workspace.runs_folder.glob("warm-start-*")))
+
+    done = launched("train-policy", "-w", str(workspace.folder), "--name", "both", "--json", *settings_of(lively_model))
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run"] == "both"  # one of them speaks
+    both = Workspace(workspace.folder).finished_run("both", "policy")
+    for ours, theirs in zip(figures(both), figures(alone), strict=True):
+        for name in theirs.keys() - {"seconds", "step_time"}:
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-5), name
+    assert all(line["grad_norm"] > 0 for line in figures(alone) if "grad_norm" in line)
+    expected, found = (load_file(run.adapter / "adapter_model.safetensors") for run in (alone, both))
+    assert all((found[name] - expected[name]).abs().max() < 1e-5 for name in expected)
+
+
+def test_a_signal_to_one_process_stops_all_and_one_process_alone_goes_on(lively_model, workspace):
+    reward = 'policy.rewards={"tests.rewards.functions:ending_the_second_process"=1.0}'
+    settings = (reward, "warm_start.kind=none", "policy.save_steps=100", "policy.eval_queries=0")
+    config = small(lively_model, *_SETTINGS, *settings)
+    unbroken = train_policy(workspace, config, name="unbroken", reporter=Notes())
+
+    done = launched("train-policy", "-w", str(workspace.folder), *settings_of(lively_model, *settings))
+
+    assert done.returncode
+    assert said(done) == []
+    (run,) = (run for run in workspace.runs() if not run.is_finished)
+    assert [line["step"] for line in figures(run)] == [1]  # both finished the step
+    reporter = Notes()
+    resumed = train_policy(workspace, config, reporter=reporter)
+    assert reporter.notes[-1] == "went on from step 1"
+    expected, found = (load_file(run.adapter / "adapter_model.safetensors") for run in (unbroken, resumed))
+    assert all((found[name] - expected[name]).abs().max() < 1e-5 for name in expected)
+
+
+def said(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """The lines of ours on stderr; a launcher has more to say."""
+    return [line for line in done.stderr.splitlines() if line.startswith("prlm: ")]
+
+
+def test_what_fails_in_one_process_ends_all_and_is_said_once(lively_model, workspace):
+    reward = 'policy.rewards={"tests.rewards.functions:failing_in_the_second_process"=1.0}'
+    settings = settings_of(lively_model, reward, "warm_start.kind=none", "policy.eval_queries=0")
+
+    done = launched("train-policy", "-w", str(workspace.folder), "--quiet", *settings)
+
+    (line,) = said(done)
+    assert "bug (ZeroDivisionError in functions.py" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show"], "prlm: `prlm show` runs in one process; run it without the launcher; only train-policy"),
+        (
+            ["train-policy", "--set", "policy.prompts_per_step=3"],
+            "cannot be split over 2 processes; use a multiple of 2",
+        ),
+        (["train-policy", "--set", "policy.prompts_per_step=2"], "prlm: no training queries; index"),
+    ],
+    ids=["another command", "an odd number of prompts", "what only the main process finds out"],
+)
+def test_what_all_processes_would_say_one_says(tmp_path, arguments, message):
+    indexed(tmp_path, [{"user_id": "u", "doc_id": "d", "text": "no title"}])
+
+    done = launched(arguments[0], "-w", str(tmp_path / "workspace"), *arguments[1:])
+
+    assert done.returncode
+    (line,) = said(done)
+    assert message in line
