@@ -24,6 +24,7 @@ _SETTINGS = (
     "policy.save_steps=2",
     "policy.eval_steps=2",
     'policy.rewards={"tests.rewards.functions:brevity"=1.0}',
+    "policy.reward_model=none",
     "prompt.reasoning=off",
 )
 
@@ -122,7 +123,7 @@ def test_what_fails_in_one_process_ends_all_and_is_said_once(lively_model, works
 def test_what_all_processes_would_say_one_says(tmp_path, arguments, message):
     indexed(tmp_path, [{"user_id": "u", "doc_id": "d", "text": "no title"}])
 
-    done = launched(arguments[0], "-w", str(tmp_path / "workspace"), *arguments[1:])
+    done = launched(arguments[0], "--quiet", "-w", str(tmp_path / "workspace"), *arguments[1:])
 
     assert done.returncode
     (line,) = said(done)
