@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from importlib.util import find_spec
 from itertools import islice
+from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -63,8 +64,9 @@ def train_policy(
 ) -> Run:
     """The finished run of a policy.
 
-    Where a launcher started several processes, all call this with the same arguments: the first alone reads, makes the
-    warm start, writes and reports; the work of each step is split between them.
+    Where a launcher started several processes, all call this with the same arguments. The first of them alone reads,
+    makes the warm start and reports; they split each step between them, judge the policy alike, and the first one's
+    files are the run's.
 
     Args:
         workspace: With an index.
@@ -98,7 +100,8 @@ def train_policy(
             )
         reward_model = _reward_model(job.reward_run, policy, job.config, reporter) if job.reward_run else None
         context = RewardContext(policy.builder, reward_model, job.titles)
-        _train(job.run, policy, job.training, job.held_out, job.config, context, reporter)
+        run = job.run if ranks.is_main() else _copy_of(job.run, held.enter_context(workspace.scratch()))
+        _train(run, policy, job.training, job.held_out, job.config, context, reporter)
     if ranks.world_size() > 1:
         _disconnect()
     return job.run
@@ -140,6 +143,14 @@ def _settled_by_main(settle: Callable[[], Job]) -> Job:
     from prlm_cli.training.collectives import from_main
 
     return from_main(settle)
+
+
+def _copy_of(run: Run, scratch: Path) -> Run:
+    """A copy of the run in a folder that goes: all processes compute the same, and one of them keeps it."""
+    shutil.copytree(run.folder, scratch / run.name, ignore=shutil.ignore_patterns(run.checkpoints.name))
+    copy = Run(scratch / run.name)
+    copy.checkpoints = run.checkpoints  # to which each process adds its part
+    return copy
 
 
 def _disconnect() -> None:
@@ -184,12 +195,10 @@ def _train(
         seed=config.seed,
         checkpoints=run.checkpoints,
         callbacks=[
-            ReportProgress(reporter.stage("GRPO"), run.append_log if ranks.is_main() else _say_nothing, _SHOWN),
-            *([EvaluateHeldOut(judge, config.policy.eval_steps)] if held_out and ranks.is_main() else []),
+            ReportProgress(reporter.stage("GRPO"), run.append_log, _SHOWN),
+            *([EvaluateHeldOut(judge, config.policy.eval_steps)] if held_out else []),
         ],
     )
-    if not ranks.is_main():
-        return
     if resumed_from:
         reporter.note(f"went on from step {resumed_from}")
     if held_out:
@@ -283,7 +292,7 @@ def _check_rollouts(config: Config) -> None:
     if config.policy.rollouts != "vllm":
         return
     if config.model.qlora:
-        raise SettingsError("policy.rollouts=vllm needs a 16-bit base", hint="leave out it or --qlora")
+        raise SettingsError("policy.rollouts=vllm needs a 16-bit base", hint="leave out one of the two")
     if not find_spec("vllm"):
         raise MissingError("policy.rollouts=vllm needs the package vllm", hint="pip install 'prlm[vllm]'")
 
@@ -298,10 +307,6 @@ def _check_processes(settings: PolicySettings) -> None:
         )
     if ranks.shards_the_model():
         raise SettingsError("train-policy keeps the whole base in each process, without FSDP", hint="use --qlora")
-
-
-def _say_nothing(figures: dict[str, Any]) -> None:
-    """The log of the processes that write none."""
 
 
 def _author_titles(store: Store, training: list[Retrieved], config: Config) -> AuthorTitles | None:

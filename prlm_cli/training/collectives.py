@@ -18,7 +18,7 @@ from prlm_cli.core.errors import PrlmError
 Result = TypeVar("Result")
 
 _START_UP = timedelta(minutes=5)  # from the first process that is here to the last
-_PATIENCE = timedelta(days=1)  # the others wait while the main process judges the policy
+_PATIENCE = timedelta(days=1)  # an answer of one process may take long, and one that is gone is noticed at once
 _LOOK_EVERY = 0.2  # seconds; between two looks a signal gets through
 _READY, _FAILED = "prlm/ready", "prlm/failed"
 
@@ -73,7 +73,7 @@ def highest(number: int) -> int:
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Puts the mean over all processes into each gradient; where they are equal already, nothing changes."""
+    """Puts the mean over all processes into each gradient."""
     if not distributed.is_initialized():
         return
     trained = [parameter for parameter in parameters if parameter.requires_grad]

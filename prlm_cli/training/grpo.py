@@ -110,21 +110,26 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
                 prompt_ids[::num_generations],
                 num_generations,
                 pad_id=self.processing_class.pad_token_id,
-                **self._drawing(len(prompt_ids)),
+                **self._drawing(self._random_numbers(len(prompt_ids))),
             )
         return [self._until_end(row) for row in rows.tolist()], None
 
-    def _drawing(self, rows: int) -> dict[str, Any]:
-        """How the tokens of that many rollouts are drawn."""
+    def _random_numbers(self, rows: int) -> torch.Tensor | None:
+        """(rows, C) random numbers of this process's rollouts, each row by its place among all; None: one stream."""
         if not self._draws_by_row:
-            return {"generation_config": self.generation_config}
+            return None
         step = self.state.global_step
         first = self.accelerator.process_index * rows
         keys = [f"{self.args.seed}:{step}:{self._draws[step]}:{first + row}" for row in range(rows)]
         self._draws[step] += 1
+        return uniforms(keys, self.max_completion_length)
+
+    def _drawing(self, numbers: torch.Tensor | None) -> dict[str, Any]:
+        """How `generate` draws tokens: from torch's stream, or with these numbers."""
+        if numbers is None:
+            return {"generation_config": self.generation_config}
         greedy = copy(self.generation_config)
         greedy.do_sample = False
-        numbers = uniforms(keys, self.max_completion_length)
         return {"generation_config": greedy, "processors": [RowSampling(self.temperature, numbers)]}
 
     def _until_end(self, ids: list[int]) -> list[int]:
@@ -164,6 +169,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         **options: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """(B*G, C) log-probabilities, and entropies where asked for; zero where masked."""
+        # What wraps it averages gradients when its own forward pass is used; ours goes round that.
+        model = self.accelerator.unwrap_model(model)
         if not self.shares_prefix:
             scored: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None] = (
                 super()._get_per_token_logps_and_entropies(
@@ -173,7 +180,6 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             return scored
         logps = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)  # (B*G, C)
         entropies = torch.zeros_like(logps)
-        model = self.accelerator.unwrap_model(model)  # what wraps it would pass one sequence a completion
         with self.accelerator.autocast():
             for rows, prompt, completions in _groups(input_ids, attention_mask, logits_to_keep):
                 group = shared_prefix.score_group(model, prompt, completions, self.temperature)
@@ -189,8 +195,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     def training_step(self, *given: Any) -> torch.Tensor:
         """The loss of a micro-batch, its gradient passed back, and averaged over all processes after the last one."""
         loss: torch.Tensor = super().training_step(*given)
-        if self.shares_prefix and self.accelerator.sync_gradients:
-            # The packed pass goes round the wrapper of the model that would do it.
+        if self.accelerator.sync_gradients:
             average_gradients(self.model.parameters())
         return loss
 

@@ -65,11 +65,17 @@ def test_two_processes_train_what_one_trains(lively_model, workspace):
 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["run"] == "both"  # one of them speaks
+    assert len(list(workspace.runs_folder.iterdir())) == 3  # and made one warm start
+    assert list(workspace.cache.glob("scratch-*")) == []
     both = Workspace(workspace.folder).finished_run("both", "policy")
     for ours, theirs in zip(figures(both), figures(alone), strict=True):
         for name in theirs.keys() - {"seconds", "step_time"}:
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-5), name
     assert all(line["grad_norm"] > 0 for line in figures(alone) if "grad_norm" in line)
+    assert (both.metrics["best_step"], both.metrics["best_heldout"]) == (
+        alone.metrics["best_step"],
+        pytest.approx(alone.metrics["best_heldout"]),
+    )
     expected, found = (load_file(run.adapter / "adapter_model.safetensors") for run in (alone, both))
     assert all((found[name] - expected[name]).abs().max() < 1e-5 for name in expected)
 
