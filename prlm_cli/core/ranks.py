@@ -34,7 +34,7 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def shards_the_model() -> bool:
+def asks_for_fsdp() -> bool:
     """Whether the launcher asks for FSDP."""
     return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
 

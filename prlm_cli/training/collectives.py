@@ -40,6 +40,8 @@ def from_main(work: Callable[[], Result]) -> Result:
     given: list[Any] = [_work_alone(work) if ranks.is_main() else None]
     if not ranks.is_main():
         _wait_for_main()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(ranks.local_rank())
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
         store=_store(),

@@ -65,8 +65,7 @@ def rollouts(
     group_size: int,
     *,
     pad_id: int,
-    generation_config: Any,
-    processors: Sequence[Any] = (),
+    **options: Any,
 ) -> torch.Tensor:
     """Samples G completions of each prompt, its keys and values computed once.
 
@@ -75,8 +74,7 @@ def rollouts(
         prompts: N lists of token ids.
         group_size: G.
         pad_id: What shorter prompts are padded with on the left.
-        generation_config: Sampling, length, end tokens.
-        processors: Of the logits.
+        options: Of `generate`: sampling, length, end tokens.
 
     Returns:
         (N*G, C) completion ids, each prompt's G rows together.
@@ -91,8 +89,7 @@ def rollouts(
         input_ids=input_ids[copies],
         attention_mask=attention_mask[copies],
         **prefill(model, input_ids, attention_mask, copies),
-        generation_config=generation_config,
-        logits_processor=list(processors),
+        **options,
     )
     completion_ids: torch.Tensor = output[:, longest:]  # (N*G, C)
     return completion_ids

@@ -21,7 +21,7 @@ def test_without_a_launcher_there_is_one_process_which_is_the_main_one():
 
 def test_the_launcher_says_which_process_this_is(launched):
     assert (ranks.rank(), ranks.local_rank(), ranks.world_size(), ranks.is_main()) == (3, 1, 4, False)
-    assert ranks.shards_the_model()
+    assert ranks.asks_for_fsdp()
 
 
 @pytest.mark.parametrize("missing", ["RANK", "LOCAL_RANK"])
