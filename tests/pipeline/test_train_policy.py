@@ -29,6 +29,7 @@ from tests.pipeline.canaries import Corpus, holding, write
 from tests.pipeline.small import Notes, indexed, small
 from tests.training.test_grpo import lengths
 
+_OF_TWO = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}
 _GATE = {"gate": "open", "accuracy": {}, "interaction": None}
 
 
@@ -196,11 +197,25 @@ def test_rollouts_by_vllm_that_cannot_be_are_an_error_before_anything_is_read(
         train_policy(workspace, resolve(assignments=assignments))
 
 
-def test_a_launcher_that_asks_for_shards_is_told_what_to_do_instead(workspace, monkeypatch):
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+@pytest.mark.parametrize(
+    ("variables", "assignments", "message"),
+    [
+        ({"ACCELERATE_USE_FSDP": "true"}, [], r"the launcher's FSDP would split what is trained; start without it"),
+        ({}, ["policy.shard_base=true"], r"policy\.shard_base needs several processes"),
+        (_OF_TWO, ["policy.shard_base=true", "model.qlora=true"], r"policy\.shard_base goes with neither --qlora nor"),
+        (_OF_TWO, ["policy.prompts_per_step=3"], r"policy\.prompts_per_step=3 cannot be split over 2 processes"),
+    ],
+    ids=["the launcher's FSDP", "one process", "4 bits in parts", "an odd number of prompts"],
+)
+def test_what_several_processes_cannot_do_is_an_error_before_anything_is_read(
+    workspace, monkeypatch, variables, assignments, message
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
 
-    with pytest.raises(SettingsError, match=r"keeps the whole base in each process, without FSDP; use --qlora"):
-        train_policy(workspace, resolve())
+    with pytest.raises(SettingsError, match=message):
+        train_policy(workspace, resolve(assignments=assignments))
+    assert workspace.runs() == []
 
 
 def _plain(model, *assignments):
