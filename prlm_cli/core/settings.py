@@ -238,10 +238,6 @@ class PolicySettings(Section, kw_only=True, frozen=True):
         "Random numbers of the rollouts: one stream for all, or one each, the same with any number of processes; auto: "
         "one each where there are several processes.",
     ] = "auto"
-    shard_base: Annotated[
-        bool,
-        "Keep only a part of the base's weights in each of several processes, and layers whole while they compute.",
-    ] = False
     loss_type: Annotated[Literal["grpo", "dr_grpo", "dapo"], "Normalisation of the loss."] = "dapo"
     scale_rewards: Annotated[Literal["group", "batch", "none"], "What advantages are divided by."] = "group"
     beta: Annotated[NotNegative, "Weight of the KL term against the start."] = 0.0

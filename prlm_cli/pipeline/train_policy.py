@@ -86,15 +86,14 @@ def train_policy(
     reporter = reporter if reporter and ranks.is_main() else Silent()
     _check_rewards(config.policy)
     _check_rollouts(config)
-    _check_processes(config)
+    _check_processes(config.policy)
     with ExitStack() as held:
 
         def settle() -> Job:
             return _settle(workspace, config, queries, name, resume=resume, force=force, reporter=reporter, held=held)
 
         job = _settled_by_main(settle) if ranks.world_size() > 1 else settle()
-        sharded = job.config.policy.shard_base
-        policy = load_policy(job.config, run=job.start, trainable=True, sharded=sharded, reporter=reporter)
+        policy = load_policy(job.config, run=job.start, trainable=True, reporter=reporter)
         if job.start and job.start.metrics["prompt_hash"] != policy.builder.hash:
             raise SettingsError(
                 f"run '{job.start.name}' was trained with other prompts", hint="give it the same settings"
@@ -256,8 +255,6 @@ def _reward_model(run: Run, policy: Policy, config: Config, reporter: Reporter) 
     """The reward model of a run; where it sits on the policy's base, that base is in memory once."""
     from prlm_cli.models.loading import resolve_model
 
-    if config.policy.shard_base:
-        return load_reward_model(run, reporter)  # one that scores by itself: not all processes score equally often
     base = Base(resolve_model(config.model.name, reporter), config.model.qlora, policy.model)
     return load_reward_model(run, reporter, base=base)
 
@@ -300,24 +297,16 @@ def _check_rollouts(config: Config) -> None:
         raise MissingError("policy.rollouts=vllm needs the package vllm", hint="pip install 'prlm[vllm]'")
 
 
-def _check_processes(config: Config) -> None:
-    """Makes sure that several processes can share a step, and the base where they are to."""
-    prompts, processes = config.policy.prompts_per_step, ranks.world_size()
+def _check_processes(settings: PolicySettings) -> None:
+    """Makes sure that several processes can share a step."""
+    prompts, processes = settings.prompts_per_step, ranks.world_size()
     if prompts % processes:
         raise SettingsError(
             f"policy.prompts_per_step={prompts} cannot be split over {processes} processes",
             hint=f"use a multiple of {processes}",
         )
     if ranks.asks_for_fsdp():
-        raise SettingsError(
-            "the launcher's FSDP would split what is trained", hint="start without it, and set policy.shard_base=true"
-        )
-    if not config.policy.shard_base:
-        return
-    if processes == 1:
-        raise SettingsError("policy.shard_base needs several processes", hint="start with `accelerate launch`")
-    if config.model.qlora or config.policy.rollouts == "vllm":
-        raise SettingsError("policy.shard_base goes with neither --qlora nor policy.rollouts=vllm", hint="drop one")
+        raise SettingsError("train-policy keeps the whole base in each process, without FSDP", hint="use --qlora")
 
 
 def _author_titles(store: Store, training: list[Retrieved], config: Config) -> AuthorTitles | None:

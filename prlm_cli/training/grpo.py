@@ -33,20 +33,17 @@ from prlm_cli.core.records import Retrieved
 from prlm_cli.core.settings import PolicySettings
 from prlm_cli.models.adapters import train_in_fp32
 from prlm_cli.models.quiet import quiet_libraries
-from prlm_cli.models.sharding import is_sharded
 from prlm_cli.rewards import Reward
 from prlm_cli.training import shared_prefix
 from prlm_cli.training.arguments import common_arguments, keep_to_one_gpu
 from prlm_cli.training.callbacks import Diverged, StopOnSignal, StopTogether
 from prlm_cli.training.checkpoints import SealCheckpoints, newest_complete
-from prlm_cli.training.collectives import average_gradients, highest
+from prlm_cli.training.collectives import average_gradients
 from prlm_cli.training.order import query_order
 from prlm_cli.training.reward_normalization import KeepNormalization, RewardNormalization
 from prlm_cli.training.row_sampling import RowSampling, uniforms
 from prlm_cli.training.supervised import remove_printer
 from prlm_cli.training.vllm import vllm_options
-
-_SPARE = ([0], [[0]])  # a prompt and a completion whose values are thrown away
 
 
 class Rollout(NamedTuple):
@@ -82,7 +79,6 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         self._raw_rewards = torch.empty(0)
         self.eos_token_ids = list(stop_ids)
         self.shares_prefix = not shared_prefix.why_not(self.model)
-        self._is_sharded = is_sharded(self.model)
         self._draws_by_row = draws_by_row
         self._draws: Counter[int] = Counter()  # of each step, so that a second draw is another
         if not self.use_vllm:
@@ -114,7 +110,6 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
                 prompt_ids[::num_generations],
                 num_generations,
                 pad_id=self.processing_class.pad_token_id,
-                synced_gpus=self._is_sharded,
                 **self._drawing(self._random_numbers(len(prompt_ids))),
             )
         return [self._until_end(row) for row in rows.tolist()], None
@@ -135,7 +130,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             return {"generation_config": self.generation_config}
         greedy = copy(self.generation_config)
         greedy.do_sample = False
-        return {"generation_config": greedy, "logits_processor": [RowSampling(self.temperature, numbers)]}
+        return {"generation_config": greedy, "processors": [RowSampling(self.temperature, numbers)]}
 
     def _until_end(self, ids: list[int]) -> list[int]:
         end = next((n for n, token in enumerate(ids) if token in self.eos_token_ids), len(ids) - 1)
@@ -185,26 +180,17 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             return scored
         logps = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)  # (B*G, C)
         entropies = torch.zeros_like(logps)
-        groups = _groups(input_ids, attention_mask, logits_to_keep)
-        missing = self._missing_passes(len(groups))  # asked before the first, as a pass waits for the others
         with self.accelerator.autocast():
-            for rows, prompt, completions in groups:
+            for rows, prompt, completions in _groups(input_ids, attention_mask, logits_to_keep):
                 group = shared_prefix.score_group(model, prompt, completions, self.temperature)
                 for row, found in zip(rows, group, strict=True):
                     at = torch.arange(len(found.logps), device=logps.device)
                     logps = logps.index_put((torch.full_like(at, row), at), found.logps)
                     entropies[row, : len(at)] = found.entropies
-            for _ in range(missing):
-                spare = shared_prefix.score_group(model, *_SPARE, self.temperature)
-                logps = logps + 0.0 * spare[0].logps.sum()
         if not logps.requires_grad and torch.is_grad_enabled():
             # Every completion was cut and masked: the step has no gradient, but the trainer needs one to pass back.
             logps = logps + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
         return logps, entropies if compute_entropy else None, None
-
-    def _missing_passes(self, passes: int) -> int:
-        """How many passes more another process makes, where all must make equally many."""
-        return highest(passes) - passes if self._is_sharded else 0
 
     def training_step(self, *given: Any) -> torch.Tensor:
         """The loss of a micro-batch, its gradient passed back, and averaged over all processes after the last one."""

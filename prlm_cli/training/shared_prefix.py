@@ -65,7 +65,8 @@ def rollouts(
     group_size: int,
     *,
     pad_id: int,
-    **options: Any,
+    generation_config: Any,
+    processors: Sequence[Any] = (),
 ) -> torch.Tensor:
     """Samples G completions of each prompt, its keys and values computed once.
 
@@ -74,7 +75,8 @@ def rollouts(
         prompts: N lists of token ids.
         group_size: G.
         pad_id: What shorter prompts are padded with on the left.
-        options: Of `generate`: sampling, length, end tokens.
+        generation_config: Sampling, length, end tokens.
+        processors: Of the logits.
 
     Returns:
         (N*G, C) completion ids, each prompt's G rows together.
@@ -89,7 +91,8 @@ def rollouts(
         input_ids=input_ids[copies],
         attention_mask=attention_mask[copies],
         **prefill(model, input_ids, attention_mask, copies),
-        **options,
+        generation_config=generation_config,
+        logits_processor=list(processors),
     )
     completion_ids: torch.Tensor = output[:, longest:]  # (N*G, C)
     return completion_ids
