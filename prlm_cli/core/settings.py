@@ -26,11 +26,14 @@ RewardScale = Literal["none", "group", "batch", "running"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 STAGES = ("train-reward", "train-policy", "eval")
 """What a recipe can do, in this order; eval answers the test queries and scores the answers."""
-PAIR_KINDS = tuple(
-    f"{chosen}>{rejected}"
-    for chosen in ("target", "own", "zero_shot")
-    for rejected in ("own", "zero_shot", "swapped", "swapped_near", "neighbour")
-    if chosen != rejected
+PAIR_KINDS = (
+    *(
+        f"{chosen}>{rejected}"
+        for chosen in ("target", "own", "zero_shot")
+        for rejected in ("own", "zero_shot", "swapped", "swapped_near", "neighbour")
+        if chosen != rejected
+    ),
+    "best>worst",
 )
 """Which answers to a query can be chosen over which; `pipeline.candidates` says what they are."""
 
@@ -141,6 +144,8 @@ class PairsSettings(Section, kw_only=True, frozen=True):
         ]
     )
     swapped: Annotated[bool, "Kinds of pairs that put another user's records beside this user's query."] = True
+    samples: Annotated[int, Meta(ge=2), "Completions drawn for each query, of which best and worst are a pair."] = 8
+    temperature: Annotated[Positive, "Sampling temperature of these draws."] = 0.7
     max_queries: Annotated[int, Meta(ge=2), "How many training queries to write answers for."] = 48
     length_skew: Annotated[
         Share, "By which share of a kind longer chosen answers may outnumber shorter, or the reverse; 1 keeps all."
