@@ -257,7 +257,7 @@ class PolicySettings(Section, kw_only=True, frozen=True):
         "What each reward is standardised over before it is weighed; none where none is named.",
     ] = field(default_factory=dict)
     contrast: Annotated[
-        Literal["none", "swapped"], "swapped: overlap with another user's answer is taken from the reward."
+        Literal["none", "swapped"], "swapped: what an answer shares with another user's is taken from its reward."
     ] = "none"
     zero_variance: Annotated[
         Literal["keep", "skip", "resample"],
