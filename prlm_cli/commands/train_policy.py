@@ -19,6 +19,7 @@ app = options.new_app()
     reasoning="prompt.reasoning",
     warm_start="warm_start.kind",
     start_from="policy.start_from",
+    contrast="policy.contrast",
     num_generations="policy.num_generations",
     learning_rate="policy.learning_rate",
     k="retrieval.k",

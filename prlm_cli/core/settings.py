@@ -237,11 +237,15 @@ class PolicySettings(Section, kw_only=True, frozen=True):
     learning_rate: Annotated[Positive, "Peak learning rate, cosine decay."] = 1e-4
     temperature: Annotated[Positive, "Sampling temperature of the rollouts."] = 0.7
     max_new_tokens: Annotated[Count | None, "Longest rollout; default as in generation."] = None
-    loss_type: Annotated[Literal["grpo", "dr_grpo", "dapo"], "Normalisation of the loss."] = "dapo"
+    loss_type: Annotated[
+        Literal["grpo", "dr_grpo", "dapo", "gspo"], "Normalisation of the loss; gspo has one ratio a completion."
+    ] = "dapo"
+    num_iterations: Annotated[Count, "Optimiser steps on the same rollouts; from 2 on, ratios and clips act."] = 1
     scale_rewards: Annotated[Literal["group", "batch", "none"], "What advantages are divided by."] = "group"
     beta: Annotated[NotNegative, "Weight of the KL term against the start."] = 0.0
     epsilon: Annotated[Positive, "Lower clip of the ratio."] = 0.2
     epsilon_high: Annotated[Positive, "Upper clip of the ratio."] = 0.28
+    entropy_coef: Annotated[NotNegative, "Weight of the entropy in the loss; above 0, the policy explores."] = 0.0
     max_grad_norm: Annotated[Positive, "Gradient clipping."] = 0.2
     micro_batch: Annotated[Count | None, "Completions a forward pass; default: all of a step."] = None
     gradient_checkpointing: Annotated[
@@ -257,6 +261,20 @@ class PolicySettings(Section, kw_only=True, frozen=True):
         dict[str, RewardScale],
         "What each reward is standardised over before it is weighed; none where none is named.",
     ] = field(default_factory=dict)
+    contrast: Annotated[
+        Literal["none", "swapped"], "swapped: what an answer shares with another user's is taken from its reward."
+    ] = "none"
+    zero_variance: Annotated[
+        Literal["keep", "skip", "resample"],
+        "Prompts whose rollouts all get one reward: keep them, leave them out, or try others before that.",
+    ] = "keep"
+    resample_rounds: Annotated[Count, "How often others are tried, with zero_variance=resample."] = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.save_steps % self.num_iterations:
+            # Rollouts are not saved: a run can only go on where new ones are drawn.
+            raise WrongSetting("save_steps", f"a multiple of the {self.num_iterations} steps of num_iterations")
 
 
 class EvalSettings(Section, kw_only=True, frozen=True):

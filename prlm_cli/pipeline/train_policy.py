@@ -22,6 +22,7 @@ from prlm_cli.models.reward_model import RewardModel
 from prlm_cli.pipeline.author_titles import AuthorTitles, read_pool
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.layouts import resolve_prompt
+from prlm_cli.pipeline.other_answers import OtherAnswers
 from prlm_cli.pipeline.policies import Policy, load_policy
 from prlm_cli.pipeline.policy_report import html_report
 from prlm_cli.pipeline.queries import stored_queries
@@ -32,6 +33,7 @@ from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_h
 from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
 from prlm_cli.rewards import Reward, RewardContext
 from prlm_cli.rewards.named import reward_named
+from prlm_cli.training.order import check_enough
 
 NO_REWARD_MODEL = "none"
 
@@ -58,19 +60,24 @@ def train_policy(
         reporter: Told about progress.
 
     Raises:
-        DataError: If there is nothing to train on, or a named run does not exist.
+        DataError: If there is nothing to train on, a named run does not exist, or another user is needed and there is
+            none.
         RefusedError: If the named reward model's gate is closed.
-        SettingsError: If the settings do not go together, or name an unknown reward.
+        SettingsError: If the settings do not go together, name an unknown reward, or ask for more queries a step than
+            there are.
     """
     reporter = reporter or Silent()
+    config = _with_contrast(config)
     _check_rewards(config.policy)
     start_run = _start_run(workspace, config)
     reward_run = _reward_run(workspace, config, force=force, reporter=reporter)
     with workspace.open_store() as store:
         training = training_queries(store, config, queries)
+        check_enough(len({query.query_id for query in training}), config.policy.prompts_per_step)
         config = resolve_prompt(workspace, training, config, reporter)
         held_out = _held_out(store, config)
         titles = _author_titles(store, training, config)
+        other_answer = OtherAnswers(training, store.tokenizer) if config.policy.rewards.get("contrast") else None
     config = _without_unused_rewards(config, reward_run)
     facts = {
         "reward_model": reward_run.name if reward_run else None,
@@ -85,7 +92,9 @@ def train_policy(
         if start and start.metrics["prompt_hash"] != policy.builder.hash:
             raise SettingsError(f"run '{start.name}' was trained with other prompts", hint="give it the same settings")
         reward_model = _reward_model(reward_run, policy, config, reporter) if reward_run else None
-        _train(run, policy, training, held_out, config, RewardContext(policy.builder, reward_model, titles), reporter)
+        longest = config.policy.max_new_tokens or policy.max_new_tokens
+        context = RewardContext(policy.builder, reward_model, titles, other_answer, longest)
+        _train(run, policy, training, held_out, config, context, reporter)
     return run
 
 
@@ -205,6 +214,20 @@ def _without_unused_rewards(config: Config, reward_run: Run | None) -> Config:
     model = reward_run.name if reward_run else NO_REWARD_MODEL
     policy = structs.replace(config.policy, rewards=weights, normalise=normalise, reward_model=model)
     return structs.replace(config, policy=policy)
+
+
+def _with_contrast(config: Config) -> Config:
+    """The configuration in which the reward `contrast` has a weight if other users' answers may be read, and only then.
+
+    Where none is set it is that of the overlap, and an answer that fits both users alike is worth nothing.
+    """
+    weights = config.policy.rewards
+    if config.policy.contrast == "none":
+        if weights.get("contrast"):
+            raise SettingsError("the reward 'contrast' reads other users' answers", hint="ask: --contrast swapped")
+        return config
+    weights = {"contrast": weights.get("overlap", 1.0), **weights}
+    return structs.replace(config, policy=structs.replace(config.policy, rewards=weights))
 
 
 def _check_rewards(settings: PolicySettings) -> None:

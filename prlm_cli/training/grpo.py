@@ -9,6 +9,10 @@ PrLM's released training in this:
 4. Adapters of a 4-bit model train in fp32.
 5. A reward must be finite; a batch that no reward function scores is an error.
 6. Each reward may be put on a scale of its own before it is weighed (`reward_normalization`); the log says what it was.
+7. Groups without variance may be left out, or others drawn in their place (`dynamic_sampling`).
+8. The KL term is k3, as published; TRL would multiply it by the ratio.
+
+`gspo` is Zheng et al. (arXiv 2507.18071) as TRL has it: the ratio of a whole completion, in the loss of `grpo`.
 """
 
 from __future__ import annotations
@@ -34,7 +38,8 @@ from prlm_cli.training import shared_prefix
 from prlm_cli.training.arguments import common_arguments
 from prlm_cli.training.callbacks import Diverged, StopOnSignal
 from prlm_cli.training.checkpoints import SealCheckpoints, newest_complete
-from prlm_cli.training.order import query_order
+from prlm_cli.training.dynamic_sampling import Drawn, Resampling, of_rows, varies
+from prlm_cli.training.order import check_enough, query_order
 from prlm_cli.training.reward_normalization import KeepNormalization, RewardNormalization
 from prlm_cli.training.supervised import remove_printer
 
@@ -53,6 +58,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         prompt_ids: Query id -> its prompt.
         stop_ids: Tokens that end a completion.
         normalization: Of the rewards.
+        skips: Whether groups without variance are left out.
+        resampling: Draws others in their place; None draws none.
         arguments: Of TRL's trainer.
     """
 
@@ -62,12 +69,17 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         prompt_ids: Mapping[str, list[int]],
         stop_ids: Sequence[int],
         normalization: RewardNormalization,
+        skips: bool = False,
+        resampling: Resampling | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         self._prompt_ids = prompt_ids
         self._normalization = normalization
         self._raw_rewards = torch.empty(0)
+        self._skips = skips
+        self._resampling = resampling
+        self._drawn: Drawn | None = None  # what the step's rollouts are, where they were drawn before TRL asks for them
         self.eos_token_ids = list(stop_ids)
         self.generation_config.eos_token_id = list(stop_ids)
         self.shares_prefix = not shared_prefix.why_not(self.model)
@@ -79,6 +91,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, **options: Any
     ) -> tuple[list[list[int]], None]:
+        if self._drawn:
+            return self._drawn.completion_ids, None
         if not self.shares_prefix:
             found: tuple[list[list[int]], None] = super()._generate_single_turn(
                 prompt_ids, images, multimodal_fields, num_generations, **options
@@ -108,15 +122,46 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _calculate_rewards(self, *given: Any) -> torch.Tensor:
         """(B*G, R) normalised rewards of all processes; NaN where a reward does not apply."""
-        self._raw_rewards = super()._calculate_rewards(*given)
+        drawn = self._drawn
+        self._raw_rewards = self.accelerator.gather(drawn.rewards) if drawn else super()._calculate_rewards(*given)
         if self._raw_rewards.isnan().all():
             raise Diverged("no reward scored any completion of a step", hint="add a reward that applies to all queries")
         return self._normalization(self._raw_rewards)
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
+        if self._resampling:
+            asked = [row["prompt"] for row in inputs]
+            self._drawn, tried = self._resampling(asked, self.state.global_step, self._draw)
+            self._count("zero_variance/resampled", tried)
+            inputs = [{**row, "prompt": prompt} for row, prompt in zip(inputs, self._drawn.prompts, strict=True)]
         scored = super()._generate_and_score_completions(inputs)
+        self._drawn = None
         self._log_raw_rewards(self._raw_rewards)
-        return scored
+        return self._without_ties(scored) if self._skips else scored
+
+    def _draw(self, prompts: list[str]) -> Drawn:
+        """Completions of the prompts, G of each together, with what the reward functions say."""
+        prompt_ids, images, fields = self._tokenize_prompts(prompts)
+        completion_ids, _ = self._generate_single_turn(prompt_ids, images, fields, self.num_generations)
+        completions = self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)
+        values = [reward(prompts=prompts, completions=completions) for reward in self.reward_funcs]
+        rewards = [[math.nan if value is None else value for value in row] for row in zip(*values, strict=True)]
+        return Drawn(prompts, completion_ids, torch.tensor(rewards, device=self.accelerator.device))
+
+    def _without_ties(self, scored: dict[str, Any]) -> dict[str, Any]:
+        """The scored rollouts of this process without its groups whose rewards do not vary."""
+        own = self.accelerator.process_index * len(scored["completion_ids"])
+        rewards = self._raw_rewards[own : own + len(scored["completion_ids"])]
+        kept = varies(rewards, self.num_generations)
+        self._count("zero_variance/skipped", int((~kept).sum()))
+        scored = of_rows(scored, kept.repeat_interleave(self.num_generations))
+        tokens = self.accelerator.gather(scored["completion_mask"].sum()).sum()
+        return scored | {"num_items_in_batch": tokens}
+
+    def _count(self, name: str, number: int) -> None:
+        """Logs a number of this step, over all processes."""
+        total = self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).sum()
+        self._metrics["train" if self.model.training else "eval"][name].append(float(total))
 
     def _log_raw_rewards(self, rewards: torch.Tensor) -> None:
         """Puts into the log what (B*G, R) rewards were before they were normalised: means of 0 would tell nothing."""
@@ -150,11 +195,13 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         entropies = torch.zeros_like(logps)
         with self.accelerator.autocast():
             for rows, prompt, completions in _groups(input_ids, attention_mask, logits_to_keep):
-                group = shared_prefix.score_group(model, prompt, completions, self.temperature)
+                group = shared_prefix.score_group(
+                    model, prompt, completions, self.temperature, entropy_gradient=self._entropy_bonus_enabled
+                )
                 for row, found in zip(rows, group, strict=True):
                     at = torch.arange(len(found.logps), device=logps.device)
                     logps = logps.index_put((torch.full_like(at, row), at), found.logps)
-                    entropies[row, : len(at)] = found.entropies
+                    entropies = entropies.index_put((torch.full_like(at, row), at), found.entropies)
         if not logps.requires_grad and torch.is_grad_enabled():
             # Every completion was cut and masked: the step has no gradient, but the trainer needs one to pass back.
             logps = logps + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
@@ -196,16 +243,12 @@ def train_grpo(
         Diverged: If a reward, the loss or the gradient is not finite, or nothing scores a batch.
     """
     by_id = {rollout.query.query_id: rollout for rollout in rollouts}
-    if len(by_id) < settings.prompts_per_step:
-        # TRL would drop the incomplete batch and end after 0 steps without an error.
-        raise SettingsError(
-            f"{len(by_id)} training queries, but a step takes {settings.prompts_per_step}",
-            hint="lower policy.prompts_per_step or index more queries",
-        )
+    check_enough(len(by_id), settings.prompts_per_step)
     scales = [settings.normalise.get(name, "none") for name in rewards]
     normalization = RewardNormalization(scales, settings.num_generations)
     order = query_order(list(by_id), settings.steps * settings.prompts_per_step, seed)
-    stop = StopOnSignal()
+    resampling = Resampling(by_id, settings.num_generations, settings.resample_rounds, seed)
+    stop = StopOnSignal(settings.num_iterations)
     with quiet_libraries(), stop:
         from datasets import Dataset
 
@@ -213,6 +256,8 @@ def train_grpo(
             prompt_ids={query_id: rollout.prompt_ids for query_id, rollout in by_id.items()},
             stop_ids=stop_ids,
             normalization=normalization,
+            skips=settings.zero_variance != "keep",
+            resampling=resampling if settings.zero_variance == "resample" else None,
             model=model,
             args=_arguments(settings, max_new_tokens, seed, checkpoints, [weight for _, weight in rewards.values()]),
             train_dataset=Dataset.from_dict({"prompt": order}),
@@ -238,6 +283,11 @@ def _arguments(
             f"policy.micro_batch={micro_batch} does not divide the {completions} completions of a step",
             hint=f"use a divisor of {completions}",
         )
+    if settings.zero_variance != "keep" and micro_batch != completions:
+        raise SettingsError(
+            f"policy.zero_variance={settings.zero_variance} takes the completions of a step at once",
+            hint="leave policy.micro_batch unset",
+        )
     return GRPOConfig(
         **common_arguments(
             checkpoints,
@@ -256,7 +306,11 @@ def _arguments(
         beta=settings.beta,
         epsilon=settings.epsilon,
         epsilon_high=settings.epsilon_high,
-        loss_type=settings.loss_type,
+        loss_type="grpo" if settings.loss_type == "gspo" else settings.loss_type,
+        importance_sampling_level="sequence" if settings.loss_type == "gspo" else "token",
+        num_iterations=settings.num_iterations,
+        use_bias_correction_kl=False,
+        entropy_coef=settings.entropy_coef,
         scale_rewards=settings.scale_rewards,
         max_grad_norm=settings.max_grad_norm,
         mask_truncated_completions=True,

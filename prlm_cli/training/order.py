@@ -5,6 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from prlm_cli.core.errors import SettingsError
+
+
+def check_enough(queries: int, prompts_per_step: int) -> None:
+    """Makes sure that there are queries for a step: TRL would drop what does not fill one, and end after no step.
+
+    Raises:
+        SettingsError: If there are not.
+    """
+    if queries < prompts_per_step:
+        raise SettingsError(
+            f"{queries} training queries, but a step takes {prompts_per_step}",
+            hint="lower policy.prompts_per_step or index more queries",
+        )
+
 
 def query_order(query_ids: Sequence[str], length: int, seed: int) -> list[str]:
     """The first `length` ids of endless passes over all of them, each pass in an order of its own."""
