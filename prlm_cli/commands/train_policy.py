@@ -21,6 +21,7 @@ app = options.new_app()
     start_from="policy.start_from",
     num_generations="policy.num_generations",
     learning_rate="policy.learning_rate",
+    profile_noise="policy.profile_noise",
     k="retrieval.k",
     retriever="retrieval.retriever",
     seed="seed",

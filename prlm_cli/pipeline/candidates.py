@@ -20,7 +20,7 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from prlm_cli.core.errors import DataError
-from prlm_cli.core.records import ProfileDocument, Query, Retrieved, widen
+from prlm_cli.core.records import ProfileDocument, Query, Retrieved, with_records
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import Config
 from prlm_cli.core.store import Store
@@ -134,7 +134,7 @@ def _candidates(query: Retrieved, kinds: Collection[str], stand_ins: StandIns | 
     if "own" in kinds:
         found.shown["own"] = query
     if "zero_shot" in kinds:
-        found.shown["zero_shot"] = widen(Retrieved, query, profile=[])
+        found.shown["zero_shot"] = with_records(query, [])
     if stand_ins and "swapped" in kinds and (swapped := stand_ins.at_random(query)):
         found.shown["swapped"] = swapped
     if stand_ins and (near := stand_ins.near(query)):
