@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from prlm_cli.core.errors import DataError
-from prlm_cli.core.prompts import Task
 from prlm_cli.core.records import Query, Retrieved, widen
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Engine, PromptSettings, RetrievalSettings
 from prlm_cli.core.store import Store
 from prlm_cli.pipeline.search import Search, own_search
 from prlm_cli.pipeline.windows import WINDOW, answers, checked, windows
-from prlm_cli.tasks import TASKS
+
+if TYPE_CHECKING:
+    from prlm_cli.core.prompts import Task
 
 
 def retrieve(
@@ -119,4 +121,8 @@ def swapped_profile(
 
 
 def _carded(prompt: PromptSettings | None) -> Task | None:
-    return TASKS[prompt.task] if prompt and prompt.card else None
+    if prompt is None or not prompt.card:
+        return None
+    from prlm_cli.tasks import TASKS  # here, not above: a query without a card needs no prompts
+
+    return TASKS[prompt.task]

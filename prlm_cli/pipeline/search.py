@@ -11,7 +11,6 @@ import msgspec
 from prlm_cli.core import terms
 from prlm_cli.core.errors import SettingsError, StorageError
 from prlm_cli.core.history import History
-from prlm_cli.core.prompts import Task
 from prlm_cli.core.records import Document, ProfileDocument, Query, shown
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import RetrievalSettings
@@ -22,6 +21,7 @@ from prlm_cli.retrievers.fusion import fuse
 from prlm_cli.retrievers.hit import Hit
 
 if TYPE_CHECKING:
+    from prlm_cli.core.prompts import Task
     from prlm_cli.models.cross_encoder import CrossEncoder
     from prlm_cli.retrievers.shared import SharedCorpus
 
