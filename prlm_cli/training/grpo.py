@@ -8,8 +8,8 @@ PrLM's released training in this:
 3. The order of the queries is written down for all steps before training, so a resumed run sees the same.
 4. Adapters of a 4-bit model train in fp32.
 5. A reward must be finite; a batch that no reward function scores is an error.
-6. A prompt may be another one each time that its query comes, as with noisy profiles.
-7. Each reward may be put on a scale of its own before it is weighed (`reward_normalization`); the log says what it was.
+6. Each reward may be put on a scale of its own before it is weighed (`reward_normalization`); the log says what it was.
+7. A prompt may be another one each time that its query comes, as with noisy profiles.
 """
 
 from __future__ import annotations
