@@ -22,6 +22,7 @@ app = options.new_app()
     contrast="policy.contrast",
     num_generations="policy.num_generations",
     learning_rate="policy.learning_rate",
+    profile_noise="policy.profile_noise",
     k="retrieval.k",
     retriever="retrieval.retriever",
     seed="seed",

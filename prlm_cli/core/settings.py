@@ -88,6 +88,7 @@ class PromptSettings(Section, kw_only=True, frozen=True):
         "Reason in <think> before answering; auto: on in training, then as the run was trained.",
     ] = "auto"
     max_tokens: Annotated[int, Meta(ge=64), "Longest prompt, in tokens; records are cut to fit."] = 384
+    card: Annotated[bool, "A line of the author's habits above the records, counted over the whole history."] = False
 
 
 class GenerationSettings(Section, kw_only=True, frozen=True):
@@ -236,6 +237,9 @@ class PolicySettings(Section, kw_only=True, frozen=True):
     num_generations: Annotated[int, Meta(ge=2), "Rollouts per prompt, G."] = 8
     learning_rate: Annotated[Positive, "Peak learning rate, cosine decay."] = 1e-4
     temperature: Annotated[Positive, "Sampling temperature of the rollouts."] = 0.7
+    profile_noise: Annotated[
+        Share, "Share of prompts with fewer records, in random order, some irrelevant ones of the same user."
+    ] = 0.0
     max_new_tokens: Annotated[Count | None, "Longest rollout; default as in generation."] = None
     loss_type: Annotated[
         Literal["grpo", "dr_grpo", "dapo", "gspo"], "Normalisation of the loss; gspo has one ratio a completion."

@@ -22,7 +22,7 @@ from statistics import mean
 from typing import Any, NamedTuple, TypeVar
 
 from prlm_cli.core.errors import DataError
-from prlm_cli.core.records import Generation, ProfileDocument, Query, Retrieved, widen
+from prlm_cli.core.records import Generation, ProfileDocument, Query, Retrieved, with_records
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import Config
 from prlm_cli.core.store import Store
@@ -163,7 +163,7 @@ def _candidates(query: Retrieved, kinds: Collection[str], stand_ins: StandIns | 
     if "own" in kinds:
         found.shown["own"] = query
     if "zero_shot" in kinds:
-        found.shown["zero_shot"] = widen(Retrieved, query, profile=[])
+        found.shown["zero_shot"] = with_records(query, [])
     if stand_ins and "swapped" in kinds and (swapped := stand_ins.at_random(query)):
         found.shown["swapped"] = swapped
     if stand_ins and (near := stand_ins.near(query)):

@@ -274,7 +274,8 @@ def builder_for(prompt: PromptSettings, codec: Codec) -> PromptBuilder:
     """
     if prompt.layout == "auto" or prompt.reasoning == "auto":
         raise SettingsError("prompt.layout and prompt.reasoning must be resolved first", hint="name them")
-    return PromptBuilder(TASKS[prompt.task], prompt.layout, prompt.reasoning == "on", prompt.max_tokens, codec)
+    reasons = prompt.reasoning == "on"
+    return PromptBuilder(TASKS[prompt.task], prompt.layout, reasons, prompt.max_tokens, codec, prompt.card)
 
 
 def longest_completion(task: Task, *, reasons: bool) -> int:

@@ -25,6 +25,7 @@ from prlm_cli.pipeline.layouts import resolve_prompt
 from prlm_cli.pipeline.other_answers import OtherAnswers
 from prlm_cli.pipeline.policies import Policy, load_policy
 from prlm_cli.pipeline.policy_report import html_report
+from prlm_cli.pipeline.profile_noise import ProfileNoise, read_others
 from prlm_cli.pipeline.queries import stored_queries
 from prlm_cli.pipeline.retrieve import retrieve
 from prlm_cli.pipeline.reward_models import Base, load_reward_model
@@ -78,6 +79,7 @@ def train_policy(
         held_out = _held_out(store, config)
         titles = _author_titles(store, training, config)
         other_answer = OtherAnswers(training, store.tokenizer) if config.policy.rewards.get("contrast") else None
+        noise = _profile_noise(store, training, config)
     config = _without_unused_rewards(config, reward_run)
     facts = {
         "reward_model": reward_run.name if reward_run else None,
@@ -94,7 +96,7 @@ def train_policy(
         reward_model = _reward_model(reward_run, policy, config, reporter) if reward_run else None
         longest = config.policy.max_new_tokens or policy.max_new_tokens
         context = RewardContext(policy.builder, reward_model, titles, other_answer, longest)
-        _train(run, policy, training, held_out, config, context, reporter)
+        _train(run, policy, training, held_out, config, context, reporter, noise)
     return run
 
 
@@ -106,6 +108,7 @@ def _train(
     config: Config,
     context: RewardContext,
     reporter: Reporter,
+    noise: ProfileNoise | None,
 ) -> None:
     from prlm_cli.models.adapters import save_adapter
     from prlm_cli.training import shared_prefix
@@ -114,7 +117,15 @@ def _train(
 
     if reason := shared_prefix.why_not(policy.model):
         reporter.note(f"the prompt is computed once a completion, not once a group: {reason}")
-    rollouts = [Rollout(policy.builder.build(query.text, query.profile).ids, query) for query in training]
+
+    def rollout(query: Retrieved) -> Rollout:
+        return Rollout(policy.builder.build(query.text, query.profile, query.card).ids, query)
+
+    def varied(known: Rollout, time: int) -> Rollout:
+        assert noise
+        query = noise(known.query, time)
+        return known if query is known.query else rollout(query)
+
     best = Best(run)
 
     def judge(step: int) -> float:
@@ -126,7 +137,7 @@ def _train(
     resumed_from = train_grpo(
         policy.model,
         policy.tokenizer,
-        rollouts,
+        [rollout(query) for query in training],
         _rewards(config, context),
         config.policy,
         stop_ids=policy.stop_ids,
@@ -137,6 +148,7 @@ def _train(
             ReportProgress(reporter.stage("GRPO"), run.append_log, _SHOWN),
             *([EvaluateHeldOut(judge, config.policy.eval_steps)] if held_out else []),
         ],
+        vary=varied if noise else None,
     )
     if resumed_from:
         reporter.note(f"went on from step {resumed_from}")
@@ -248,6 +260,13 @@ def _author_titles(store: Store, training: list[Retrieved], config: Config) -> A
     return AuthorTitles(store, training, pool, config.retrieval, seed=config.seed)
 
 
+def _profile_noise(store: Store, training: list[Retrieved], config: Config) -> ProfileNoise | None:
+    share = config.policy.profile_noise
+    if not share:
+        return None
+    return ProfileNoise(share, read_others(store, training, config.retrieval, seed=config.seed), config.seed)
+
+
 def _rewards(config: Config, context: RewardContext) -> dict[str, tuple[Reward, float]]:
     return {name: (reward_named(name)(context), weight) for name, weight in config.policy.rewards.items()}
 
@@ -263,7 +282,7 @@ def _warm_start(workspace: Workspace, training: list[Retrieved], config: Config,
 
 def _held_out(store: Store, config: Config) -> list[Retrieved]:
     queries = islice((q for q in stored_queries(store, "dev") if q.target), config.policy.eval_queries)
-    return list(retrieve(store, queries, config.retrieval, seed=config.seed))
+    return list(retrieve(store, queries, config.retrieval, prompt=config.prompt, seed=config.seed))
 
 
 def _mean_overlap(policy: Policy, queries: list[Retrieved], config: Config) -> float:

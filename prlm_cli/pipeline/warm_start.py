@@ -66,7 +66,7 @@ def _train(run: Run, policy: Policy, examples: list[Retrieved], config: Config, 
     rows = []
     for query in examples:
         assert query.target
-        packed = policy.builder.build(query.text, query.profile)
+        packed = policy.builder.build(query.text, query.profile, query.card)
         reasoning = trace(query.text, packed.records, query.target) if kind == "traces" else ""
         completion = policy.builder.completion(query.target, reasoning)
         rows.append(Example(packed.ids, policy.codec.encode_completion(completion)))

@@ -11,6 +11,7 @@ PrLM's released training in this:
 6. Each reward may be put on a scale of its own before it is weighed (`reward_normalization`); the log says what it was.
 7. Groups without variance may be left out, or others drawn in their place (`dynamic_sampling`).
 8. The KL term is k3, as published; TRL would multiply it by the ratio.
+9. A prompt may be another one each time that its query comes, as with noisy profiles.
 
 `gspo` is Zheng et al. (arXiv 2507.18071) as TRL has it: the ratio of a whole completion, in the loss of `grpo`.
 """
@@ -39,7 +40,7 @@ from prlm_cli.training.arguments import common_arguments
 from prlm_cli.training.callbacks import Diverged, StopOnSignal
 from prlm_cli.training.checkpoints import SealCheckpoints, newest_complete
 from prlm_cli.training.dynamic_sampling import Drawn, Resampling, of_rows, varies
-from prlm_cli.training.order import check_enough, query_order
+from prlm_cli.training.order import check_enough, passes, query_order
 from prlm_cli.training.reward_normalization import KeepNormalization, RewardNormalization
 from prlm_cli.training.supervised import remove_printer
 
@@ -220,6 +221,7 @@ def train_grpo(
     seed: int,
     checkpoints: Path,
     callbacks: Sequence[TrainerCallback],
+    vary: Callable[[Rollout, int], Rollout] | None = None,
 ) -> int:
     """Trains the model's adapter with GRPO; goes on from the newest complete checkpoint.
 
@@ -234,6 +236,7 @@ def train_grpo(
         seed: Of the order and the sampling.
         checkpoints: Folder for checkpoints.
         callbacks: Progress, log and held-out evaluation.
+        vary: Gives the rollout that is trained on the n-th time, from 0, that a query comes.
 
     Returns:
         The step it went on from; 0 for a fresh start.
@@ -247,6 +250,9 @@ def train_grpo(
     scales = [settings.normalise.get(name, "none") for name in rewards]
     normalization = RewardNormalization(scales, settings.num_generations)
     order = query_order(list(by_id), settings.steps * settings.prompts_per_step, seed)
+    if vary:  # each time has a name of its own
+        by_id = {f"{query_id}#{n}": vary(by_id[query_id], n) for query_id, n in passes(order)}
+        order = list(by_id)
     resampling = Resampling(by_id, settings.num_generations, settings.resample_rounds, seed)
     stop = StopOnSignal(settings.num_iterations)
     with quiet_libraries(), stop:
@@ -327,7 +333,8 @@ def _for_trl(name: str, reward: Reward, by_id: Mapping[str, Rollout]) -> Callabl
         values = reward(completions=completions, queries=[by_id[query_id].query for query_id in prompts])
         bad = [q for q, value in zip(prompts, values, strict=True) if value is not None and not math.isfinite(value)]
         if bad:
-            raise Diverged(f"reward '{name}' is not finite for query {bad[0]}", hint="check the reward")
+            query_id = by_id[bad[0]].query.query_id
+            raise Diverged(f"reward '{name}' is not finite for query {query_id}", hint="check the reward")
         return values
 
     scored.__name__ = name  # TRL logs each reward under the name of its function

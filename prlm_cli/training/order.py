@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 from prlm_cli.core.errors import SettingsError
@@ -31,3 +32,13 @@ def query_order(query_ids: Sequence[str], length: int, seed: int) -> list[str]:
         order += once
         epoch += 1
     return order[:length]
+
+
+def passes(order: Sequence[str]) -> list[tuple[str, int]]:
+    """Each id of an order with how often it came before."""
+    met: Counter[str] = Counter()
+    found = []
+    for query_id in order:
+        found.append((query_id, met[query_id]))
+        met[query_id] += 1
+    return found

@@ -147,7 +147,7 @@ class Learning:
 
     def _retrieved(self, config: Config) -> list[Retrieved]:
         with self._workspace.open_store() as store:
-            return list(retrieve(store, self._dev, config.retrieval, seed=0))
+            return list(retrieve(store, self._dev, config.retrieval, prompt=config.prompt, seed=0))
 
     def _judge(self, policy: Policy, config: Config, queries: list[Retrieved]) -> dict[str, dict[str, list[float]]]:
         config = resolve(base=config, flags={"eval.metrics": list(_METRICS), "seed": 0})  # the same stand-ins for all

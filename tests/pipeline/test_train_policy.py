@@ -39,7 +39,7 @@ def trained(monkeypatch):
     """What would be trained, instead of the training."""
     found = SimpleNamespace(config=None, reward_model=None, policy=None)
 
-    def keep(run, policy, training, held_out, config, context, reporter):
+    def keep(run, policy, training, held_out, config, context, reporter, noise):
         found.policy, found.config, found.reward_model = policy, config, context.reward_model
         run.finish({})
 
@@ -67,7 +67,7 @@ def lively(monkeypatch):
     monkeypatch.setattr(module, "_rewards", lambda config, context: {"measure": (lengths, 1.0)})
 
 
-def _interrupt(workspace, config, monkeypatch, **options):
+def interrupt(workspace, config, monkeypatch, **options):
     """Trains a policy until the second step is in the log."""
     append = module.Run.append_log
 
@@ -369,7 +369,7 @@ def test_an_interrupted_run_with_its_judge_on_its_base_ends_like_an_unbroken_one
     )
     train_reward(workspace, config, name="judge", reporter=Notes())
     unbroken = train_policy(workspace, config, name="unbroken", force=True)
-    _interrupt(workspace, config, monkeypatch, force=True)
+    interrupt(workspace, config, monkeypatch, force=True)
     reporter = Notes()
     run = train_policy(workspace, config, force=True, reporter=reporter)
 
@@ -420,7 +420,7 @@ def test_training_goes_on_from_another_run(tiny_model, workspace, lively):
 def test_an_interrupted_run_goes_on_and_ends_like_an_unbroken_one(tiny_model, workspace, lively, monkeypatch):
     config = _plain(tiny_model, "policy.steps=3", "policy.save_steps=1", "policy.eval_queries=0")
     unbroken = train_policy(workspace, config, name="unbroken")
-    _interrupt(workspace, config, monkeypatch)
+    interrupt(workspace, config, monkeypatch)
     reporter = Notes()
     run = train_policy(workspace, config, reporter=reporter)
 
