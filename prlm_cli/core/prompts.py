@@ -73,19 +73,27 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is encoded: turns through the chat template, or one text; then `opening`, which is never the user's."""
+    """What is encoded: turns through the chat template, or one text; then `opening`, which is never the user's.
+
+    `reasons` is for templates that write something else where no thought is wanted.
+    """
 
     messages: tuple[Message, ...]
     is_chat: bool
     opening: str
+    reasons: bool = False
 
 
 class Codec(Protocol):
     """A tokenizer as the builder needs it. Control tokens written in messages are encoded as plain text."""
 
     @property
-    def opens_reasoning(self) -> bool:
-        """Whether the chat template itself opens <think> in the reply."""
+    def reasons_by_itself(self) -> bool:
+        """Whether the model thinks before it answers without having been taught to here."""
+        ...
+
+    def begin_reply(self, *, reasons: bool) -> str:
+        """What is to follow the template's own beginning of a reply: then a thought is open, or none can begin."""
         ...
 
     def encode(self, prompt: Prompt) -> list[int]:
@@ -186,6 +194,20 @@ class PromptBuilder:
         return f"{without_tags(reasoning)}\n</think>\n{self.task.cue}:"
 
     @property
+    def is_chat(self) -> bool:
+        """Whether the prompt is made of turns, through the chat template where there is one."""
+        return self.layout != "completion"
+
+    @property
+    def opening(self) -> str:
+        """What the prompt ends with, which a completion goes on from."""
+        if self.is_chat:
+            thought = self.codec.begin_reply(reasons=self.reasoning)
+        else:
+            thought = "<think>\n" if self.reasoning else ""
+        return f"{thought}{self.task.cue}:" if self.opens_cue else thought
+
+    @property
     def opens_cue(self) -> bool:
         """Whether the prompt ends with the cue, so that the first line of the completion is the answer."""
         return not self.reasoning and self.layout != "turns"
@@ -224,7 +246,7 @@ class PromptBuilder:
             messages = (Message("system", system), *examples, Message("user", query))
         else:
             messages = (Message("user", self._blocks(query, ordered, card, header=True)),)
-        return Prompt(messages, self.layout != "completion", self._opening())
+        return Prompt(messages, self.is_chat, self.opening, self.reasoning)
 
     def _blocks(self, query: str, records: Sequence[ProfileDocument], card: str, *, header: bool) -> str:
         end = "\n" if self.layout == "completion" else ""
@@ -251,13 +273,6 @@ class PromptBuilder:
             f"{self.task.instruction} First reason about the author's way between <think> and </think>,"
             f" then write {'' if self.task.is_long else 'one line: '}{self.task.cue}: and the answer."
         )
-
-    def _opening(self) -> str:
-        template_opens = self.layout != "completion" and self.codec.opens_reasoning
-        if self.reasoning:
-            return "" if template_opens else "<think>\n"
-        closed = "\n</think>\n\n" if template_opens else ""
-        return f"{closed}{self.task.cue}:" if self.opens_cue else closed
 
     def _share(self, records: Sequence[ProfileDocument], room: int, overhead: int) -> list[ProfileDocument]:
         """As many of the first records as get a meaningful share of `room` tokens, their texts cut to it."""

@@ -213,13 +213,17 @@ class WarmStartSettings(Section, kw_only=True, frozen=True):
     """The short supervised run before GRPO."""
 
     kind: Annotated[
-        Literal["auto", "none", "answers", "traces"],
-        "What it imitates: the users' answers, or answers after a trace of reasoning.",
+        Literal["auto", "none", "answers", "traces", "star"],
+        "What it imitates: the users' answers, these after a trace of reasoning, or the model's own best samples.",
     ] = "auto"
     steps: Annotated[Count, "Optimiser steps."] = 40
     batch_size: Annotated[Count, "Examples a step."] = 4
     micro_batch: Annotated[Count | None, "Examples a forward pass; default: all of a step."] = None
     learning_rate: Annotated[Positive, "Peak learning rate."] = 5e-4
+    policy: Annotated[str | None, "Policy run that draws the samples of star; default: the untrained model."] = None
+    max_queries: Annotated[Count, "How many training queries star draws samples for."] = 160
+    samples: Annotated[int, Meta(ge=2), "Samples a query, of which star keeps the best."] = 8
+    temperature: Annotated[Positive, "Sampling temperature of star."] = 0.7
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from statistics import mean
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import Generation, ProfileDocument, Query, Retrieved, with_records
@@ -27,6 +27,7 @@ from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import Config
 from prlm_cli.core.store import Store
 from prlm_cli.metrics.rouge import rouge
+from prlm_cli.pipeline.best_of_n import sample
 from prlm_cli.pipeline.completion_cache import CompletionCache
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.held_out import heldout_users
@@ -104,7 +105,18 @@ def write_answers(
         cache: Of the policy's completions.
     """
     shown = [query for each in asked for query in each.shown.values()]
-    drawn = iter(_draw([each.query for each in asked if each.ranked], policy, config, reporter, cache))
+    ranked = [each.query for each in asked if each.ranked]
+    drawn = iter(
+        sample(
+            ranked,
+            policy,
+            config,
+            config.pairs.samples,
+            temperature=config.pairs.temperature,
+            reporter=reporter,
+            cache=cache,
+        )
+    )
     # At once: a batch of several kinds costs hardly more decoding steps than a batch of one.
     written = generate(shown, policy, config, temperature=0.0, reporter=reporter, stage="pairs: answers", cache=cache)
     for each in asked:
@@ -115,16 +127,6 @@ def write_answers(
             other = generation.profile_user_id
             answers[kind] = Answer(generation.answer, other, generation.profile if other else ())
         yield each.query, answers
-
-
-def _draw(
-    queries: Sequence[Retrieved], policy: Policy, config: Config, reporter: Reporter, cache: CompletionCache | None
-) -> list[list[Generation]]:
-    """The sampled completions of each query."""
-    count = config.pairs.samples
-    options: dict[str, Any] = {"reporter": reporter, "stage": "pairs: draws", "cache": cache}
-    found = generate(queries, policy, config, temperature=config.pairs.temperature, draws=count, **options)
-    return [list(islice(found, count)) for _ in queries]
 
 
 def _best_and_worst(drawn: Sequence[Generation], target: str) -> dict[str, Answer]:

@@ -23,7 +23,7 @@ from prlm_cli.pipeline.author_titles import AuthorTitles, read_pool
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.layouts import resolve_prompt
 from prlm_cli.pipeline.other_answers import OtherAnswers
-from prlm_cli.pipeline.policies import Policy, load_policy
+from prlm_cli.pipeline.policies import Policy, check_prompts, load_policy
 from prlm_cli.pipeline.policy_report import html_report
 from prlm_cli.pipeline.profile_noise import ProfileNoise, read_others
 from prlm_cli.pipeline.queries import stored_queries
@@ -31,7 +31,7 @@ from prlm_cli.pipeline.retrieve import retrieve
 from prlm_cli.pipeline.reward_models import Base, load_reward_model
 from prlm_cli.pipeline.runs import claim_run
 from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_hashes
-from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
+from prlm_cli.pipeline.warm_start import reasons_by_itself, warm_start, warm_start_kind
 from prlm_cli.rewards import Reward, RewardContext
 from prlm_cli.rewards.named import reward_named
 from prlm_cli.training.order import check_enough
@@ -91,8 +91,7 @@ def train_policy(
     with workspace.write_lock(run.name):
         start = start_run or _warm_start(workspace, training, config, reporter)
         policy = load_policy(config, run=start, trainable=True, reporter=reporter)
-        if start and start.metrics["prompt_hash"] != policy.builder.hash:
-            raise SettingsError(f"run '{start.name}' was trained with other prompts", hint="give it the same settings")
+        check_prompts(start, policy.builder)
         reward_model = _reward_model(reward_run, policy, config, reporter) if reward_run else None
         longest = config.policy.max_new_tokens or policy.max_new_tokens
         context = RewardContext(policy.builder, reward_model, titles, other_answer, longest)
@@ -213,7 +212,7 @@ def _reward_model(run: Run, policy: Policy, config: Config, reporter: Reporter) 
 def _start_run(workspace: Workspace, config: Config) -> Run | None:
     if not config.policy.start_from:
         return None
-    if config.warm_start.kind in ("answers", "traces"):
+    if config.warm_start.kind not in ("auto", "none"):
         raise SettingsError("--start-from and a warm start do not go together", hint="drop one of them")
     return workspace.finished_run(config.policy.start_from, "policy")
 
@@ -272,11 +271,7 @@ def _rewards(config: Config, context: RewardContext) -> dict[str, tuple[Reward, 
 
 
 def _warm_start(workspace: Workspace, training: list[Retrieved], config: Config, reporter: Reporter) -> Run | None:
-    from prlm_cli.models.loading import load_tokenizer, resolve_model
-    from prlm_cli.models.tokenization import TokenizerCodec
-
-    codec = TokenizerCodec(load_tokenizer(resolve_model(config.model.name, reporter)))
-    kind = warm_start_kind(config, reasons_by_itself=codec.opens_reasoning)
+    kind = warm_start_kind(config, reasons_by_itself=reasons_by_itself(config, reporter))
     return None if kind == "none" else warm_start(workspace, training, config, kind, reporter)
 
 

@@ -12,8 +12,8 @@ from prlm_cli.core.records import Generation, widen
 from prlm_cli.core.settings import PAIR_KINDS, PairsSettings
 from prlm_cli.engines.hf import HfEngine
 from prlm_cli.models import loading
+from prlm_cli.pipeline import best_of_n, stand_ins
 from prlm_cli.pipeline import candidates as module
-from prlm_cli.pipeline import stand_ins
 from prlm_cli.pipeline.candidates import candidates
 from prlm_cli.pipeline.given_pairs import read_pairs
 from prlm_cli.pipeline.held_out import heldout_users
@@ -45,6 +45,7 @@ def answers(monkeypatch):
             yield widen(Generation, query, completion=str(answer), reasoning=None, answer=answer, policy="p", seed=0)
 
     monkeypatch.setattr(module, "generate", generate)
+    monkeypatch.setattr(best_of_n, "generate", generate)
     return rules
 
 

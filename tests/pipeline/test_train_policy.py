@@ -417,6 +417,14 @@ def test_training_goes_on_from_another_run(tiny_model, workspace, lively):
     assert 0 < steps <= 2.5e-2  # two steps of at most the learning rate each
 
 
+@pytest.mark.parametrize("kind", ["answers", "traces", "star"])
+def test_a_run_to_start_from_and_a_warm_start_are_refused_together(workspace, kind):
+    config = resolve(assignments=["policy.start_from=first", f"warm_start.kind={kind}"])
+
+    with pytest.raises(SettingsError, match="--start-from and a warm start do not go together; drop one of them"):
+        train_policy(workspace, config)
+
+
 def test_an_interrupted_run_goes_on_and_ends_like_an_unbroken_one(tiny_model, workspace, lively, monkeypatch):
     config = _plain(tiny_model, "policy.steps=3", "policy.save_steps=1", "policy.eval_queries=0")
     unbroken = train_policy(workspace, config, name="unbroken")
