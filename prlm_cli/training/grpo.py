@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -32,7 +33,7 @@ from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.rewards import Reward
 from prlm_cli.training import shared_prefix
 from prlm_cli.training.arguments import common_arguments
-from prlm_cli.training.callbacks import Diverged, StopOnSignal
+from prlm_cli.training.callbacks import Diverged, NotFinite, StopOnSignal
 from prlm_cli.training.checkpoints import SealCheckpoints, newest_complete
 from prlm_cli.training.order import query_order
 from prlm_cli.training.reward_normalization import KeepNormalization, RewardNormalization
@@ -53,6 +54,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         prompt_ids: Query id -> its prompt.
         stop_ids: Tokens that end a completion.
         normalization: Of the rewards.
+        measures: Name -> what is logged of the completions beside the rewards, and does not train.
         arguments: Of TRL's trainer.
     """
 
@@ -62,10 +64,12 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         prompt_ids: Mapping[str, list[int]],
         stop_ids: Sequence[int],
         normalization: RewardNormalization,
+        measures: Mapping[str, Callable[..., list[float | None]]] = MappingProxyType({}),
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         self._prompt_ids = prompt_ids
+        self._measures = measures
         self._normalization = normalization
         self._raw_rewards = torch.empty(0)
         self.eos_token_ids = list(stop_ids)
@@ -106,17 +110,29 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         end = next((n for n, token in enumerate(ids) if token in self.eos_token_ids), len(ids) - 1)
         return ids[: end + 1]
 
-    def _calculate_rewards(self, *given: Any) -> torch.Tensor:
+    def _calculate_rewards(self, inputs: Any, prompts: list[str], completions: list[str], ids: Any) -> torch.Tensor:
         """(B*G, R) normalised rewards of all processes; NaN where a reward does not apply."""
-        self._raw_rewards = super()._calculate_rewards(*given)
+        self._raw_rewards = super()._calculate_rewards(inputs, prompts, completions, ids)
+        self._log_measures(prompts, completions)
         if self._raw_rewards.isnan().all():
             raise Diverged("no reward scored any completion of a step", hint="add a reward that applies to all queries")
         return self._normalization(self._raw_rewards)
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
-        scored = super()._generate_and_score_completions(inputs)
+        try:
+            scored = super()._generate_and_score_completions(inputs)
+        except RuntimeError as error:
+            if "probability tensor" not in str(error):  # torch's words when it is to sample from NaN or infinity
+                raise
+            raise NotFinite("a score of the policy", self.state.global_step + 1) from error
         self._log_raw_rewards(self._raw_rewards)
         return scored
+
+    def _log_measures(self, prompts: list[str], completions: list[str]) -> None:
+        for name, measure in self._measures.items():
+            for value in measure(prompts=prompts, completions=completions):
+                if value is not None:
+                    self._log_metric(f"completions/{name}", value)  # TRL takes the mean over all processes
 
     def _log_raw_rewards(self, rewards: torch.Tensor) -> None:
         """Puts into the log what (B*G, R) rewards were before they were normalised: means of 0 would tell nothing."""
@@ -173,6 +189,7 @@ def train_grpo(
     seed: int,
     checkpoints: Path,
     callbacks: Sequence[TrainerCallback],
+    measures: Mapping[str, Reward] = MappingProxyType({}),
 ) -> int:
     """Trains the model's adapter with GRPO; goes on from the newest complete checkpoint.
 
@@ -187,13 +204,15 @@ def train_grpo(
         seed: Of the order and the sampling.
         checkpoints: Folder for checkpoints.
         callbacks: Progress, log and held-out evaluation.
+        measures: Name -> what is logged of the completions, as `completions/NAME`, and does not train.
 
     Returns:
         The step it went on from; 0 for a fresh start.
 
     Raises:
         SettingsError: If there are fewer queries than one step takes, or the batch sizes do not divide.
-        Diverged: If a reward, the loss or the gradient is not finite, or nothing scores a batch.
+        Diverged: If a reward is not finite, or nothing scores a batch.
+        NotFinite: If the loss, the gradient or the policy's scores are not finite.
     """
     by_id = {rollout.query.query_id: rollout for rollout in rollouts}
     if len(by_id) < settings.prompts_per_step:
@@ -213,6 +232,7 @@ def train_grpo(
             prompt_ids={query_id: rollout.prompt_ids for query_id, rollout in by_id.items()},
             stop_ids=stop_ids,
             normalization=normalization,
+            measures={name: _for_trl(name, measure, by_id) for name, measure in measures.items()},
             model=model,
             args=_arguments(settings, max_new_tokens, seed, checkpoints, [weight for _, weight in rewards.values()]),
             train_dataset=Dataset.from_dict({"prompt": order}),
