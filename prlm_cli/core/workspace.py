@@ -6,7 +6,7 @@ WORKSPACE/
   errors.jsonl                   what the last `index --on-error skip` left out
   runs/NAME/    kind, config.toml, state.json, log.jsonl, metrics.json, report.html, checkpoints/, adapter/;
                 of a policy also last/, and samples.jsonl where that was asked for
-  trackers/     what TensorBoard, trackio and wandb write
+  trackers/     what TensorBoard and wandb write
   cache/        anything that can be made again
 """
 

@@ -1,7 +1,8 @@
 """TensorBoard, trackio and wandb, through transformers' own callbacks: they get figures, and nobody's text.
 
-All three write below one folder. wandb sends what it gets to its servers, unless the process is offline; the others
-send nothing anywhere. Beside the figures they get the trainer's arguments and the model's configuration.
+They write below one folder of the workspace, except for trackio, which has one of its own. wandb sends what it gets to
+its servers, unless the process is offline; the others send nothing anywhere. Beside the figures they get the trainer's
+arguments and the model's configuration.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def tracker_callbacks(names: Sequence[str], folder: Path, run: str) -> list[Trai
 
     Args:
         names: Of the trackers; their packages are there.
-        folder: Where all of them write.
+        folder: Where they write, each in a folder of its name.
         run: Its name.
     """
     make = {"tensorboard": _tensorboard, "trackio": _trackio, "wandb": _wandb}
@@ -67,8 +68,7 @@ def _tensorboard(folder: Path, run: str) -> TrainerCallback:
 
 
 def _trackio(folder: Path, run: str) -> TrainerCallback:
-    os.environ["TRACKIO_DIR"] = str(folder)  # read when it is imported
-    return TrackioCallback()
+    return TrackioCallback()  # its folder is fixed as it is imported, which accelerate has done by now
 
 
 def _wandb(folder: Path, run: str) -> TrainerCallback:
