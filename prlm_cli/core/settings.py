@@ -23,6 +23,8 @@ Layout = Literal["completion", "turns", "document"]
 RetrieverName = Literal["bm25", "bm25+", "bm25l", "atire", "robertson", "dense", "hybrid", "recency", "random", "none"]
 Engine = Literal["local", "ray"]
 RewardScale = Literal["none", "group", "batch", "running"]
+Tracker = Literal["tensorboard", "trackio", "wandb"]
+Action = Literal["warn", "stop", "off"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 STAGES = ("train-reward", "train-policy", "eval")
 """What a recipe can do, in this order; eval answers the test queries and scores the answers."""
@@ -262,6 +264,13 @@ class PolicySettings(Section, kw_only=True, frozen=True):
     save_steps: Annotated[Count, "Steps between checkpoints."] = 8
     eval_steps: Annotated[Count, "Steps between held-out evaluations."] = 8
     eval_queries: Annotated[Natural, "Dev queries that choose the best adapter; 0 keeps the last."] = 12
+    early_stop: Annotated[Count | None, "Held-out evaluations without a gain that end the run; default: none do."] = (
+        None
+    )
+    samples: Annotated[bool, "Keep what the policy writes to a few queries over time: users' text in the run."] = False
+    trackers: Annotated[
+        list[Tracker], "Send each step's figures to tensorboard, trackio or wandb, each an extra of its name."
+    ] = field(default_factory=list)
     rewards: Annotated[
         dict[str, float], "Weight of each reward: its name, metric:NAME, or package.module:function; 0 is without it."
     ] = field(default_factory=lambda: {"overlap": 1.0, "format": 0.1, "personalization": 0.1})
@@ -283,6 +292,36 @@ class PolicySettings(Section, kw_only=True, frozen=True):
         if self.save_steps % self.num_iterations:
             # Rollouts are not saved: a run can only go on where new ones are drawn.
             raise WrongSetting("save_steps", f"a multiple of the {self.num_iterations} steps of num_iterations")
+
+
+class WatchdogSettings(Section, kw_only=True, frozen=True):
+    """From where on a figure of GRPO is a problem; each signal has the name of its threshold."""
+
+    window: Annotated[Count, "Steps that figures are averaged over; the first of them are the start."] = 10
+    reward: Annotated[Positive, "Fall of the reward below its best, in standard deviations of completions."] = 1.0
+    zero_variance: Annotated[Share, "Share of groups whose rewards are all the same."] = 0.5
+    length: Annotated[float, Meta(gt=1), "Times that completions are longer, or shorter, than at the start."] = 2.0
+    clipped: Annotated[Share, "Share of completions cut at the token limit."] = 0.3
+    format: Annotated[Share, "Fall of the share of well-formed completions since the start; 0 of them always is."] = 0.2
+    entropy: Annotated[Share, "Share of the entropy at the start."] = 0.35
+    copying: Annotated[Share, "Rise of the share of the answer that is copied from a record's title."] = 0.2
+    reward_hacking: Annotated[
+        float, Meta(ge=-1, le=0), "Rank correlation of the reward model's opinion, rising, with overlap, falling."
+    ] = -0.7
+    gradient: Annotated[float, Meta(gt=1), "Times that a gradient is larger than the median; 0 thrice always is."] = (
+        10.0
+    )
+    kl: Annotated[Positive, "Nats a token from the start, where policy.beta is above 0."] = 0.2
+    actions: Annotated[
+        dict[str, Action], "What a signal does: stop (keeping the best adapter), off, or warn, where none is named."
+    ] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        signals = set(self.__struct_fields__) - {"window", "actions"}
+        for name in self.actions:
+            if name not in signals:
+                raise WrongSetting("actions", f"signals, and '{name}' is none", hint=did_you_mean(name, signals))
 
 
 class EvalSettings(Section, kw_only=True, frozen=True):
@@ -321,6 +360,7 @@ class Config(Section, kw_only=True, frozen=True):
     diagnostics: DiagnosticsSettings = DiagnosticsSettings()
     warm_start: WarmStartSettings = WarmStartSettings()
     policy: PolicySettings = PolicySettings()
+    watchdog: WatchdogSettings = WatchdogSettings()
     eval: EvalSettings = EvalSettings()
 
 

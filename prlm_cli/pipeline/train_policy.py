@@ -29,9 +29,12 @@ from prlm_cli.pipeline.profile_noise import ProfileNoise, read_others
 from prlm_cli.pipeline.queries import stored_queries
 from prlm_cli.pipeline.retrieve import retrieve
 from prlm_cli.pipeline.reward_models import Base, load_reward_model
+from prlm_cli.pipeline.run_log import read_log
 from prlm_cli.pipeline.runs import claim_run
+from prlm_cli.pipeline.samples import SAMPLED_QUERIES, write_samples
 from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_hashes
 from prlm_cli.pipeline.warm_start import reasons_by_itself, warm_start, warm_start_kind
+from prlm_cli.pipeline.watching import Watching, check_trackers, measures
 from prlm_cli.rewards import Reward, RewardContext
 from prlm_cli.rewards.named import reward_named
 from prlm_cli.training.order import check_enough
@@ -63,6 +66,7 @@ def train_policy(
     Raises:
         DataError: If there is nothing to train on, a named run does not exist, or another user is needed and there is
             none.
+        MissingError: If the package of a tracker is not there.
         RefusedError: If the named reward model's gate is closed.
         SettingsError: If the settings do not go together, name an unknown reward, or ask for more queries a step than
             there are.
@@ -70,6 +74,7 @@ def train_policy(
     reporter = reporter or Silent()
     config = _with_contrast(config)
     _check_rewards(config.policy)
+    check_trackers(config.policy.trackers)
     start_run = _start_run(workspace, config)
     reward_run = _reward_run(workspace, config, force=force, reporter=reporter)
     with workspace.open_store() as store:
@@ -77,6 +82,10 @@ def train_policy(
         check_enough(len({query.query_id for query in training}), config.policy.prompts_per_step)
         config = resolve_prompt(workspace, training, config, reporter)
         held_out = _held_out(store, config)
+        if config.policy.early_stop and not held_out:
+            raise SettingsError(
+                "policy.early_stop: no dev query to judge by", hint="index some, or raise policy.eval_queries"
+            )
         titles = _author_titles(store, training, config)
         other_answer = OtherAnswers(training, store.tokenizer) if config.policy.rewards.get("contrast") else None
         noise = _profile_noise(store, training, config)
@@ -111,8 +120,9 @@ def _train(
 ) -> None:
     from prlm_cli.models.adapters import save_adapter
     from prlm_cli.training import shared_prefix
-    from prlm_cli.training.callbacks import EvaluateHeldOut, ReportProgress
+    from prlm_cli.training.callbacks import NotFinite
     from prlm_cli.training.grpo import Rollout, train_grpo
+    from prlm_cli.training.trackers import tracker_callbacks
 
     if reason := shared_prefix.why_not(policy.model):
         reporter.note(f"the prompt is computed once a completion, not once a group: {reason}")
@@ -125,42 +135,56 @@ def _train(
         query = noise(known.query, time)
         return known if query is known.query else rollout(query)
 
-    best = Best(run)
+    best, watching = Best(run), Watching(run, config, reporter)
 
-    def judge(step: int) -> float:
-        score = _mean_overlap(policy, held_out, config)
-        best.offer(step, score, lambda: save_adapter(policy.model, best.adapter))
-        run.append_log({"step": step, "heldout": score})
-        return score
+    def evaluate(step: int) -> None:
+        if held_out:
+            score = _mean_overlap(policy, held_out, config)
+            best.offer(step, score, lambda: save_adapter(policy.model, best.adapter))
+            watching.judged(step, score)
+        if config.policy.samples:
+            write_samples(run, step, policy, training[:SAMPLED_QUERIES], config)
 
-    resumed_from = train_grpo(
-        policy.model,
-        policy.tokenizer,
-        [rollout(query) for query in training],
-        _rewards(config, context),
-        config.policy,
-        stop_ids=policy.stop_ids,
-        max_new_tokens=config.policy.max_new_tokens or policy.max_new_tokens,
-        seed=config.seed,
-        checkpoints=run.checkpoints,
-        callbacks=[
-            ReportProgress(reporter.stage("GRPO"), run.append_log, _SHOWN),
-            *([EvaluateHeldOut(judge, config.policy.eval_steps)] if held_out else []),
-        ],
-        vary=varied if noise else None,
-    )
-    if resumed_from:
-        reporter.note(f"went on from step {resumed_from}")
-    if held_out:
-        shutil.copytree(best.adapter, run.adapter, dirs_exist_ok=True)
-    else:
-        save_adapter(policy.model, run.adapter)
-    figures = {"steps": config.policy.steps, **best.as_dict(), **_first_and_last_quarter(run)}
+    try:
+        resumed_from = train_grpo(
+            policy.model,
+            policy.tokenizer,
+            [rollout(query) for query in training],
+            _rewards(config, context),
+            config.policy,
+            stop_ids=policy.stop_ids,
+            max_new_tokens=config.policy.max_new_tokens or policy.max_new_tokens,
+            seed=config.seed,
+            checkpoints=run.checkpoints,
+            callbacks=[
+                *watching.callbacks(evaluate, config.policy.eval_steps),
+                *tracker_callbacks(config.policy.trackers, run.trackers, run.name),
+            ],
+            vary=varied if noise else None,
+            measures=measures(context),
+        )
+        if resumed_from:
+            reporter.note(f"went on from step {resumed_from}")
+    except NotFinite as error:
+        if not held_out:
+            raise
+        watching.has_diverged(error)
+    _keep_adapters(run, policy, best, is_finite=watching.is_finite)
+    figures = {**watching.as_dict(), **best.as_dict(), **_first_and_last_quarter(run)}
     write_text(run.report, html_report(run, figures, seed=config.seed))
     run.finish({**figures, "prompt_hash": policy.builder.hash})
 
 
-_SHOWN = {"reward": "reward", "entropy": "entropy", "completions/mean_length": "length"}
+def _keep_adapters(run: Run, policy: Policy, best: Best, *, is_finite: bool) -> None:
+    """Keeps the best adapter as that of the run, and the last beside it; where none was judged, the last."""
+    from prlm_cli.models.adapters import save_adapter
+
+    if not best.adapter.exists():
+        save_adapter(policy.model, run.adapter)
+        return
+    shutil.copytree(best.adapter, run.adapter, dirs_exist_ok=True)
+    if is_finite:
+        save_adapter(policy.model, run.last)
 
 
 class Best:
@@ -286,9 +310,9 @@ def _mean_overlap(policy: Policy, queries: list[Retrieved], config: Config) -> f
 
 
 def _first_and_last_quarter(run: Run) -> dict[str, float]:
-    """The mean sampled reward of the first and last quarter of the steps."""
-    lines = [json.loads(line) for line in run.log.read_text().splitlines()]
-    by_step = {line["step"]: line["reward"] for line in lines if "reward" in line}
-    rewards = [by_step[step] for step in sorted(by_step)]
+    """The mean sampled reward of the first and last quarter of the steps; nothing of a run that made none."""
+    rewards = [figures["reward"] for figures in read_log(run).steps.values() if "reward" in figures]
+    if not rewards:
+        return {}
     quarter = max(1, len(rewards) // 4)
     return {"reward_first_quarter": mean(rewards[:quarter]), "reward_last_quarter": mean(rewards[-quarter:])}

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -37,7 +38,7 @@ from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.rewards import Reward
 from prlm_cli.training import shared_prefix
 from prlm_cli.training.arguments import common_arguments
-from prlm_cli.training.callbacks import Diverged, StopOnSignal
+from prlm_cli.training.callbacks import Diverged, NotFinite, StopOnSignal
 from prlm_cli.training.checkpoints import SealCheckpoints, newest_complete
 from prlm_cli.training.dynamic_sampling import Drawn, Resampling, of_rows, varies
 from prlm_cli.training.order import check_enough, passes, query_order
@@ -61,6 +62,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         normalization: Of the rewards.
         skips: Whether groups without variance are left out.
         resampling: Draws others in their place; None draws none.
+        measures: Name -> what is logged of the completions beside the rewards, and does not train.
         arguments: Of TRL's trainer.
     """
 
@@ -72,10 +74,12 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         normalization: RewardNormalization,
         skips: bool = False,
         resampling: Resampling | None = None,
+        measures: Mapping[str, Callable[..., list[float | None]]] = MappingProxyType({}),
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         self._prompt_ids = prompt_ids
+        self._measures = measures
         self._normalization = normalization
         self._raw_rewards = torch.empty(0)
         self._skips = skips
@@ -121,24 +125,36 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         end = next((n for n, token in enumerate(ids) if token in self.eos_token_ids), len(ids) - 1)
         return ids[: end + 1]
 
-    def _calculate_rewards(self, *given: Any) -> torch.Tensor:
+    def _calculate_rewards(self, inputs: Any, prompts: list[str], completions: list[str], ids: Any) -> torch.Tensor:
         """(B*G, R) normalised rewards of all processes; NaN where a reward does not apply."""
         drawn = self._drawn
-        self._raw_rewards = self.accelerator.gather(drawn.rewards) if drawn else super()._calculate_rewards(*given)
+        asked = (inputs, prompts, completions, ids)
+        self._raw_rewards = self.accelerator.gather(drawn.rewards) if drawn else super()._calculate_rewards(*asked)
+        self._log_measures(prompts, completions)
         if self._raw_rewards.isnan().all():
             raise Diverged("no reward scored any completion of a step", hint="add a reward that applies to all queries")
         return self._normalization(self._raw_rewards)
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
-        if self._resampling:
-            asked = [row["prompt"] for row in inputs]
-            self._drawn, tried = self._resampling(asked, self.state.global_step, self._draw)
-            self._count("zero_variance/resampled", tried)
-            inputs = [{**row, "prompt": prompt} for row, prompt in zip(inputs, self._drawn.prompts, strict=True)]
-        scored = super()._generate_and_score_completions(inputs)
+        try:
+            if self._resampling:
+                inputs = self._resampled(inputs)
+            scored = super()._generate_and_score_completions(inputs)
+        except RuntimeError as error:
+            if "probability tensor" not in str(error):  # torch's words when it is to sample from NaN or infinity
+                raise
+            raise NotFinite("a score of the policy", self.state.global_step + 1) from error
         self._drawn = None
         self._log_raw_rewards(self._raw_rewards)
         return self._without_ties(scored) if self._skips else scored
+
+    def _resampled(self, inputs: Any) -> Any:
+        """The rows of a step with the prompts that it has once others were drawn for those without variance."""
+        assert self._resampling
+        asked = [row["prompt"] for row in inputs]
+        self._drawn, tried = self._resampling(asked, self.state.global_step, self._draw)
+        self._count("zero_variance/resampled", tried)
+        return [{**row, "prompt": prompt} for row, prompt in zip(inputs, self._drawn.prompts, strict=True)]
 
     def _draw(self, prompts: list[str]) -> Drawn:
         """Completions of the prompts, G of each together, with what the reward functions say."""
@@ -163,6 +179,12 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         """Logs a number of this step, over all processes."""
         total = self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).sum()
         self._metrics["train" if self.model.training else "eval"][name].append(float(total))
+
+    def _log_measures(self, prompts: list[str], completions: list[str]) -> None:
+        for name, measure in self._measures.items():
+            for value in measure(prompts=prompts, completions=completions):
+                if value is not None:
+                    self._log_metric(f"completions/{name}", value)  # TRL takes the mean over all processes
 
     def _log_raw_rewards(self, rewards: torch.Tensor) -> None:
         """Puts into the log what (B*G, R) rewards were before they were normalised: means of 0 would tell nothing."""
@@ -222,6 +244,7 @@ def train_grpo(
     checkpoints: Path,
     callbacks: Sequence[TrainerCallback],
     vary: Callable[[Rollout, int], Rollout] | None = None,
+    measures: Mapping[str, Reward] = MappingProxyType({}),
 ) -> int:
     """Trains the model's adapter with GRPO; goes on from the newest complete checkpoint.
 
@@ -237,13 +260,15 @@ def train_grpo(
         checkpoints: Folder for checkpoints.
         callbacks: Progress, log and held-out evaluation.
         vary: Gives the rollout that is trained on the n-th time, from 0, that a query comes.
+        measures: Name -> what is logged of the completions, as `completions/NAME`, and does not train.
 
     Returns:
         The step it went on from; 0 for a fresh start.
 
     Raises:
         SettingsError: If there are fewer queries than one step takes, or the batch sizes do not divide.
-        Diverged: If a reward, the loss or the gradient is not finite, or nothing scores a batch.
+        Diverged: If a reward is not finite, or nothing scores a batch.
+        NotFinite: If the loss, the gradient or the policy's scores are not finite.
     """
     by_id = {rollout.query.query_id: rollout for rollout in rollouts}
     check_enough(len(by_id), settings.prompts_per_step)
@@ -264,6 +289,7 @@ def train_grpo(
             normalization=normalization,
             skips=settings.zero_variance != "keep",
             resampling=resampling if settings.zero_variance == "resample" else None,
+            measures={name: _for_trl(name, measure, by_id) for name, measure in measures.items()},
             model=model,
             args=_arguments(settings, max_new_tokens, seed, checkpoints, [weight for _, weight in rewards.values()]),
             train_dataset=Dataset.from_dict({"prompt": order}),
