@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -100,7 +101,7 @@ def _train(
 ) -> None:
     from prlm_cli.models.adapters import save_adapter
     from prlm_cli.training import shared_prefix
-    from prlm_cli.training.callbacks import EvaluateHeldOut, ReportProgress
+    from prlm_cli.training.callbacks import EvaluateHeldOut, ReportProgress, RewindLog
     from prlm_cli.training.grpo import Rollout, train_grpo
 
     if reason := shared_prefix.why_not(policy.model):
@@ -110,7 +111,7 @@ def _train(
 
     def judge(step: int) -> float:
         score = _mean_overlap(policy, held_out, config)
-        best.offer(step, score, lambda: save_adapter(policy.model, best.adapter))
+        best.offer(step, score, lambda folder: save_adapter(policy.model, folder))
         run.append_log({"step": step, "heldout": score})
         return score
 
@@ -125,6 +126,7 @@ def _train(
         seed=config.seed,
         checkpoints=run.checkpoints,
         callbacks=[
+            RewindLog(run.rewind_log),
             ReportProgress(reporter.stage("GRPO"), run.append_log, _SHOWN),
             *([EvaluateHeldOut(judge, config.policy.eval_steps)] if held_out else []),
         ],
@@ -144,22 +146,39 @@ _SHOWN = {"reward": "reward", "entropy": "entropy", "completions/mean_length": "
 
 
 class Best:
-    """The best adapter of a run by its held-out score; survives an interruption."""
+    """The best adapter of a run by its held-out score; best.json says which folder that is, and is replaced at once."""
 
     def __init__(self, run: Run) -> None:
+        self._folder = run.folder
         self._file = run.folder / "best.json"
-        self.adapter = run.folder / "best"
 
-    def offer(self, step: int, score: float, save: Any) -> None:
-        """Keeps the adapter of a step if none before scored higher."""
+    @property
+    def adapter(self) -> Path:
+        """The folder of the best adapter."""
+        return self._of_step(self.as_dict()["best_step"])
+
+    def offer(self, step: int, score: float, save: Callable[[Path], None]) -> None:
+        """Keeps the adapter of a step if none before scored higher.
+
+        Args:
+            step: That was judged.
+            score: The higher, the better.
+            save: Writes the adapter into a folder.
+        """
         known = self.as_dict()
         if not known or score > known["best_heldout"]:
-            save()
+            save(self._of_step(step))
             write_text(self._file, json.dumps({"best_step": step, "best_heldout": score}) + "\n")
+            for other in self._folder.glob("best-*"):
+                if other != self.adapter:
+                    shutil.rmtree(other)
 
     def as_dict(self) -> dict[str, Any]:
         """`best_step` and `best_heldout`; empty before the first evaluation."""
         return read_json(self._file) if self._file.exists() else {}
+
+    def _of_step(self, step: int) -> Path:
+        return self._folder / f"best-{step}"
 
 
 def _reward_run(workspace: Workspace, config: Config, *, force: bool, reporter: Reporter) -> Run | None:

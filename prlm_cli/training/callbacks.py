@@ -57,6 +57,23 @@ class ReportProgress(TrainerCallback):  # type: ignore[misc]
         self._stage(state.global_step, state.max_steps, **shown)
 
 
+class RewindLog(TrainerCallback):  # type: ignore[misc]
+    """Drops from the log the steps that will be trained again; comes before the callbacks that write it.
+
+    Args:
+        rewind: Takes the step that training goes on from, 0 for a fresh start.
+    """
+
+    def __init__(self, rewind: Callable[[int], None]) -> None:
+        self._rewind = rewind
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Rewinds the log before anything is written to it."""
+        self._rewind(state.global_step)
+
+
 class StopOnSignal(TrainerCallback):  # type: ignore[misc]
     """On the first SIGTERM or Ctrl-C: finishes the step, saves a checkpoint and stops. A second one stops at once.
 
