@@ -5,7 +5,6 @@ A subcommand's module is imported when it runs; the listing needs only the sente
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from typer.exceptions import TyperException
 
 from prlm_cli import ui
 from prlm_cli.core.errors import OutOfMemoryError, PrlmError, StorageError, did_you_mean
+from prlm_cli.core.files import where_disk_ends
 from prlm_cli.version import __version__
 
 COMMANDS = {
@@ -159,9 +159,9 @@ def _known(error: Exception) -> PrlmError | None:
     known: PrlmError
     if _is_out_of_memory(error):
         known = OutOfMemoryError("out of memory", hint="try smaller batches, shorter prompts or --qlora")
-    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    elif reason := where_disk_ends(error):
         _discard_stdout()  # it may be what could not be written
-        known = StorageError(str(error.strerror), hint="free some space")
+        known = StorageError(reason, hint="free some space")
     else:
         return None
     known.__cause__ = error

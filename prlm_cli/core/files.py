@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,6 +34,21 @@ def replace_file(path: Path, content: Iterable[bytes]) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             Path(temporary).unlink()
+
+
+_DISK_ENDS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def where_disk_ends(error: BaseException) -> str | None:
+    """What the system says of a file that could not be written to its end; None for any other error."""
+    if isinstance(error, OSError):
+        return error.strerror if error.errno in _DISK_ENDS else None
+    message = str(error)
+    for number in _DISK_ENDS:
+        if f"(os error {number})" in message:  # safetensors
+            return os.strerror(number)
+    # torch's writer of checkpoints says where it stood, not why.
+    return "a file could not be written to its end" if "unexpected pos" in message else None
 
 
 def private(name: str, flags: int) -> int:

@@ -104,6 +104,19 @@ class Run:
         with open(self.log, "a", opener=private) as stream:
             stream.write(json.dumps(fields) + "\n")
 
+    def rewind_log(self, step: int) -> None:
+        """Drops what was logged after a step, from where a run goes on and logs it again; all of it for 0.
+
+        A last line that a kill or a full disk cut goes, too.
+        """
+        import json
+
+        if not self.log.exists():
+            return
+        lines = self.log.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")] if step else []
+        write_text(self.log, "".join(line for line in whole if json.loads(line)["step"] <= step))
+
     def _write_state(self, state: dict[str, Any]) -> None:
         _write_json(self.folder / "state.json", state)
 

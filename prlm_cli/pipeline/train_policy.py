@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -121,6 +122,7 @@ def _train(
     from prlm_cli.models.adapters import save_adapter
     from prlm_cli.training import shared_prefix
     from prlm_cli.training.callbacks import NotFinite
+    from prlm_cli.training.checkpoints import newest_complete, step_of
     from prlm_cli.training.grpo import Rollout, train_grpo
     from prlm_cli.training.trackers import tracker_callbacks
 
@@ -135,12 +137,14 @@ def _train(
         query = noise(known.query, time)
         return known if query is known.query else rollout(query)
 
+    checkpoint = newest_complete(run.checkpoints)
+    run.rewind_log(step_of(checkpoint) if checkpoint else 0)  # what came after it is done and logged again
     best, watching = Best(run), Watching(run, config, reporter)
 
     def evaluate(step: int) -> None:
         if held_out:
             score = _mean_overlap(policy, held_out, config)
-            best.offer(step, score, lambda: save_adapter(policy.model, best.adapter))
+            best.offer(step, score, lambda folder: save_adapter(policy.model, folder))
             watching.judged(step, score)
         if config.policy.samples:
             write_samples(run, step, policy, training[:SAMPLED_QUERIES], config)
@@ -179,7 +183,7 @@ def _keep_adapters(run: Run, policy: Policy, best: Best, *, is_finite: bool) -> 
     """Keeps the best adapter as that of the run, and the last beside it; where none was judged, the last."""
     from prlm_cli.models.adapters import save_adapter
 
-    if not best.adapter.exists():
+    if not best.as_dict():
         save_adapter(policy.model, run.adapter)
         return
     shutil.copytree(best.adapter, run.adapter, dirs_exist_ok=True)
@@ -188,22 +192,39 @@ def _keep_adapters(run: Run, policy: Policy, best: Best, *, is_finite: bool) -> 
 
 
 class Best:
-    """The best adapter of a run by its held-out score; survives an interruption."""
+    """The best adapter of a run by its held-out score; best.json says which folder that is, and is replaced at once."""
 
     def __init__(self, run: Run) -> None:
+        self._folder = run.folder
         self._file = run.folder / "best.json"
-        self.adapter = run.folder / "best"
 
-    def offer(self, step: int, score: float, save: Any) -> None:
-        """Keeps the adapter of a step if none before scored higher."""
+    @property
+    def adapter(self) -> Path:
+        """The folder of the best adapter."""
+        return self._of_step(self.as_dict()["best_step"])
+
+    def offer(self, step: int, score: float, save: Callable[[Path], None]) -> None:
+        """Keeps the adapter of a step if none before scored higher.
+
+        Args:
+            step: That was judged.
+            score: The higher, the better.
+            save: Writes the adapter into a folder.
+        """
         known = self.as_dict()
         if not known or score > known["best_heldout"]:
-            save()
+            save(self._of_step(step))
             write_text(self._file, json.dumps({"best_step": step, "best_heldout": score}) + "\n")
+            for other in self._folder.glob("best-*"):
+                if other != self.adapter:
+                    shutil.rmtree(other)
 
     def as_dict(self) -> dict[str, Any]:
         """`best_step` and `best_heldout`; empty before the first evaluation."""
         return read_json(self._file) if self._file.exists() else {}
+
+    def _of_step(self, step: int) -> Path:
+        return self._folder / f"best-{step}"
 
 
 def _reward_run(workspace: Workspace, config: Config, *, force: bool, reporter: Reporter) -> Run | None:

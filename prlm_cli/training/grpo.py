@@ -39,7 +39,7 @@ from prlm_cli.rewards import Reward
 from prlm_cli.training import shared_prefix
 from prlm_cli.training.arguments import common_arguments
 from prlm_cli.training.callbacks import Diverged, NotFinite, StopOnSignal
-from prlm_cli.training.checkpoints import SealCheckpoints, newest_complete
+from prlm_cli.training.checkpoints import SealCheckpoints, train_on
 from prlm_cli.training.dynamic_sampling import Drawn, Resampling, of_rows, varies
 from prlm_cli.training.order import check_enough, passes, query_order
 from prlm_cli.training.reward_normalization import KeepNormalization, RewardNormalization
@@ -269,6 +269,7 @@ def train_grpo(
         SettingsError: If there are fewer queries than one step takes, or the batch sizes do not divide.
         Diverged: If a reward is not finite, or nothing scores a batch.
         NotFinite: If the loss, the gradient or the policy's scores are not finite.
+        StorageError: If a checkpoint cannot be written.
     """
     by_id = {rollout.query.query_id: rollout for rollout in rollouts}
     check_enough(len(by_id), settings.prompts_per_step)
@@ -298,11 +299,7 @@ def train_grpo(
             callbacks=[KeepNormalization(normalization), SealCheckpoints(), stop, *callbacks],
         )
         remove_printer(trainer)
-        resume = newest_complete(checkpoints)
-        if resume:
-            normalization.load(resume)
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    return int(resume.name.rpartition("-")[2]) if resume else 0
+        return train_on(trainer)
 
 
 def _arguments(

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from functools import partial
+from itertools import count
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +13,7 @@ from safetensors.torch import load_file
 
 from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import DataError, RefusedError, SettingsError
-from prlm_cli.core.workspace import Workspace
+from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.engines.hf import HfEngine
 from prlm_cli.models.authorship import AuthorClassifier
 from prlm_cli.models.reward_model import RewardModel
@@ -26,11 +28,13 @@ from prlm_cli.pipeline.train_policy import Best, train_policy
 from prlm_cli.pipeline.train_reward import train_reward
 from prlm_cli.pipeline.training_set import user_hash
 from prlm_cli.training import grpo, supervised
-from tests.conftest import tiny_corpus
+from tests.conftest import contents, tiny_corpus
+from tests.killed import killed_at_operation
 from tests.pipeline.canaries import Corpus, holding, write
 from tests.pipeline.small import Notes, indexed, small
 from tests.training.test_grpo import lengths
 
+_NO_REWARD_MODEL = ["no reward model yet: going on without (run `prlm train-reward` to have one)"]
 _GATE = {"gate": "open", "accuracy": {}, "interaction": None}
 
 
@@ -242,7 +246,7 @@ def test_without_a_reward_model_it_goes_on_without_and_says_so(tiny_model, works
 
     run = train_policy(workspace, _plain(tiny_model), reporter=reporter)
 
-    assert reporter.notes == ["no reward model yet: going on without (run `prlm train-reward` to have one)"]
+    assert reporter.notes == _NO_REWARD_MODEL
     assert (trained.reward_model, run.state["reward_model"]) == (None, None)
     assert trained.config.policy.rewards == {"overlap": 1.0, "format": 0.1}
 
@@ -390,6 +394,58 @@ def test_the_best_adapter_by_its_held_out_score_is_kept(tiny_model, workspace, m
     assert (run.adapter / "adapter_model.safetensors").read_bytes() == (
         Best(run).adapter / "adapter_model.safetensors"
     ).read_bytes()
+
+
+def test_killed_between_any_two_steps_on_the_disk_the_best_adapter_is_the_one_that_is_named(tmp_path, monkeypatch):
+    def save(folder):
+        folder.mkdir(exist_ok=True)
+        for name in ("a", "b"):
+            (folder / name).write_text(folder.name)
+
+    for operation in count():
+        run = Run(tmp_path / str(operation))
+        run.folder.mkdir()
+        best = Best(run)
+        best.offer(0, 0.1, save)
+        killed = killed_at_operation(operation, monkeypatch, partial(best.offer, 4, 0.2, save))
+        step = best.as_dict()["best_step"]
+        assert [(best.adapter / name).read_text() for name in ("a", "b")] == [f"best-{step}"] * 2
+        if not killed:
+            break
+        best.offer(8, 0.3, save)
+        assert [path.name for path in run.folder.glob("best-*")] == ["best-8"]
+
+    assert operation > 4 and step == 4
+
+
+def test_what_was_logged_after_the_checkpoint_is_dropped_where_a_run_goes_on(tmp_path):
+    run = Run(tmp_path)
+    run.rewind_log(3)
+    assert not run.log.exists()
+    for step in (0, 1, 1, 2, 3):
+        run.append_log({"step": step})
+    with run.log.open("a") as stream:
+        stream.write('{"step": 4, "los')
+
+    run.rewind_log(2)
+
+    assert run.log.read_text() == '{"step": 0}\n{"step": 1}\n{"step": 1}\n{"step": 2}\n'
+    run.rewind_log(0)
+    assert run.log.read_text() == ""
+
+
+def test_never_to_resume_is_to_begin_anew_and_leaves_the_interrupted_run(tiny_model, workspace, lively, monkeypatch):
+    config = _plain(tiny_model, "policy.steps=3", "policy.save_steps=1", "policy.eval_queries=0")
+    interrupt(workspace, config, monkeypatch)
+    interrupted, reporter = contents(workspace.run("policy-1").folder), Notes()
+
+    run = train_policy(workspace, config, resume=False, reporter=reporter)
+
+    assert (run.name, run.is_finished, reporter.notes) == ("policy-2", True, _NO_REWARD_MODEL)
+    assert [json.loads(line)["step"] for line in run.log.read_text().splitlines()] == [1, 2, 3]
+    assert contents(workspace.run("policy-1").folder) == interrupted
+    with pytest.raises(DataError, match=r"run 'policy-1' exists"):
+        train_policy(workspace, config, name="policy-1", resume=False)
 
 
 def test_only_dev_queries_choose_the_adapter_and_test_queries_are_never_read(tiny_model, workspace, monkeypatch):
