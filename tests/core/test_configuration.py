@@ -230,7 +230,7 @@ def test_every_setting_has_a_sentence_of_help_and_a_default_that_it_may_have():
             assert setting.type in _SECTIONS or setting.help.endswith("."), name
         assert section.of({name: copy.deepcopy(setting.default) for name, setting in settings.items()}) == section()
         assert section.__doc__
-    assert all(issubclass(section, Section) for section in _SECTIONS) and len(_SECTIONS) == 12
+    assert all(issubclass(section, Section) for section in _SECTIONS) and len(_SECTIONS) == 13
 
 
 def test_a_configuration_cannot_be_changed():

@@ -50,7 +50,19 @@ def settings(**fields) -> PolicySettings:
     return PolicySettings(**(few | fields))
 
 
-def train(model, tokenizer, folder, reward=lengths, *, others=None, queries=4, stop_ids=None, callbacks=(), **fields):
+def train(
+    model,
+    tokenizer,
+    folder,
+    reward=lengths,
+    *,
+    others=None,
+    queries=4,
+    stop_ids=None,
+    callbacks=(),
+    measures=None,
+    **fields,
+):
     rollouts = [Rollout([65 + n] * (5 + 3 * n) + [66], asked(n)) for n in range(queries)]
     chosen = settings(**fields)
     return train_grpo(
@@ -64,6 +76,7 @@ def train(model, tokenizer, folder, reward=lengths, *, others=None, queries=4, s
         seed=0,
         checkpoints=folder / "checkpoints",
         callbacks=callbacks,
+        measures=measures or {},
     )
 
 
@@ -302,6 +315,24 @@ def test_a_reward_that_applies_to_no_query_of_a_step_leaves_the_others_to_train(
 
     assert largest_difference(before, weights_of(model)) > 1e-4
     assert figures.lines[0]["rewards/cold/mean"] is None
+
+
+def test_what_is_measured_of_completions_is_logged_and_does_not_train(tiny_model, tmp_path):
+    seen, figures, (plain, measured) = [], Figures(), (trainable(tiny_model) for _ in range(2))
+
+    def measure(*, completions, queries):
+        seen.append([float(len(text)) if n % 2 else None for n, text in enumerate(completions)])
+        return seen[-1]
+
+    train(*plain, tmp_path / "plain")
+    train(*measured, tmp_path / "measured", callbacks=[figures], measures={"odd": measure, "cold": _nothing})
+
+    assert largest_difference(weights_of(plain[0]), weights_of(measured[0])) == 0
+    known = [[value for value in values if value is not None] for values in seen]
+    assert [line["completions/odd"] for line in figures.lines[:2]] == [
+        pytest.approx(sum(values) / len(values)) for values in known
+    ]
+    assert "completions/cold" not in figures.lines[0]
 
 
 def test_a_completion_that_nothing_scores_is_not_told_to_anybody(tiny, tmp_path, caplog, capfd):
