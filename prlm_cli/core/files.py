@@ -37,6 +37,7 @@ def replace_file(path: Path, content: Iterable[bytes]) -> None:
 
 
 _DISK_ENDS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TORCH_STOPPED = ("unexpected pos", "iostream error")  # its writer of checkpoints does not say why
 
 
 def where_disk_ends(error: BaseException) -> str | None:
@@ -47,8 +48,9 @@ def where_disk_ends(error: BaseException) -> str | None:
     for number in _DISK_ENDS:
         if f"(os error {number})" in message:  # safetensors
             return os.strerror(number)
-    # torch's writer of checkpoints says where it stood, not why.
-    return "a file could not be written to its end" if "unexpected pos" in message else None
+    if any(phrase in message for phrase in _TORCH_STOPPED):
+        return "a file could not be written to its end"
+    return None
 
 
 def private(name: str, flags: int) -> int:
