@@ -4,7 +4,9 @@ WORKSPACE/
   index.sqlite                   or index/, a folder of shards
   shared.sqlite, shared.bm25s/   the shared corpus
   errors.jsonl                   what the last `index --on-error skip` left out
-  runs/NAME/    kind, config.toml, state.json, log.jsonl, metrics.json, checkpoints/, adapter/
+  runs/NAME/    kind, config.toml, state.json, log.jsonl, metrics.json, report.html, checkpoints/, adapter/;
+                of a policy also last/, and samples.jsonl where that was asked for
+  trackers/     what TensorBoard and wandb write
   cache/        anything that can be made again
 """
 
@@ -41,6 +43,9 @@ class Run:
         self.checkpoints = folder / "checkpoints"
         self.log = folder / "log.jsonl"
         self.report = folder / "report.html"
+        self.samples = folder / "samples.jsonl"
+        self.last = folder / "last"
+        self.trackers = folder.parent.parent / "trackers"  # one folder for all runs: trackers compare them
 
     @property
     def state(self) -> dict[str, Any]:

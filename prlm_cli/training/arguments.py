@@ -17,7 +17,7 @@ def common_arguments(
     """Keyword arguments for `TrainingArguments` and its children.
 
     Args:
-        folder: Where checkpoints go.
+        folder: Where checkpoints go, in the folder of the run.
         steps: Optimiser steps.
         learning_rate: The peak.
         seed: Of the data order and all sampling.
@@ -37,7 +37,9 @@ def common_arguments(
         "lr_scheduler_type": "cosine",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
-        "report_to": "none",
+        "report_to": "none",  # trackers come as callbacks of ours
+        "run_name": folder.parent.name,
+        "project": "prlm",
         "disable_tqdm": True,
         "dataloader_pin_memory": on_gpu,
         "save_only_model": False,

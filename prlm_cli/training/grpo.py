@@ -9,6 +9,11 @@ PrLM's released training in this:
 4. Adapters of a 4-bit model train in fp32.
 5. A reward must be finite; a batch that no reward function scores is an error.
 6. Each reward may be put on a scale of its own before it is weighed (`reward_normalization`); the log says what it was.
+7. Groups without variance may be left out, or others drawn in their place (`dynamic_sampling`).
+8. The KL term is k3, as published; TRL would multiply it by the ratio.
+9. A prompt may be another one each time that its query comes, as with noisy profiles.
+
+`gspo` is Zheng et al. (arXiv 2507.18071) as TRL has it: the ratio of a whole completion, in the loss of `grpo`.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -32,9 +38,10 @@ from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.rewards import Reward
 from prlm_cli.training import shared_prefix
 from prlm_cli.training.arguments import common_arguments
-from prlm_cli.training.callbacks import Diverged, StopOnSignal
+from prlm_cli.training.callbacks import Diverged, NotFinite, StopOnSignal
 from prlm_cli.training.checkpoints import SealCheckpoints, train_on
-from prlm_cli.training.order import query_order
+from prlm_cli.training.dynamic_sampling import Drawn, Resampling, of_rows, varies
+from prlm_cli.training.order import check_enough, passes, query_order
 from prlm_cli.training.reward_normalization import KeepNormalization, RewardNormalization
 from prlm_cli.training.supervised import remove_printer
 
@@ -53,6 +60,9 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         prompt_ids: Query id -> its prompt.
         stop_ids: Tokens that end a completion.
         normalization: Of the rewards.
+        skips: Whether groups without variance are left out.
+        resampling: Draws others in their place; None draws none.
+        measures: Name -> what is logged of the completions beside the rewards, and does not train.
         arguments: Of TRL's trainer.
     """
 
@@ -62,12 +72,19 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         prompt_ids: Mapping[str, list[int]],
         stop_ids: Sequence[int],
         normalization: RewardNormalization,
+        skips: bool = False,
+        resampling: Resampling | None = None,
+        measures: Mapping[str, Callable[..., list[float | None]]] = MappingProxyType({}),
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         self._prompt_ids = prompt_ids
+        self._measures = measures
         self._normalization = normalization
         self._raw_rewards = torch.empty(0)
+        self._skips = skips
+        self._resampling = resampling
+        self._drawn: Drawn | None = None  # what the step's rollouts are, where they were drawn before TRL asks for them
         self.eos_token_ids = list(stop_ids)
         self.generation_config.eos_token_id = list(stop_ids)
         self.shares_prefix = not shared_prefix.why_not(self.model)
@@ -79,6 +96,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, **options: Any
     ) -> tuple[list[list[int]], None]:
+        if self._drawn:
+            return self._drawn.completion_ids, None
         if not self.shares_prefix:
             found: tuple[list[list[int]], None] = super()._generate_single_turn(
                 prompt_ids, images, multimodal_fields, num_generations, **options
@@ -106,17 +125,66 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         end = next((n for n, token in enumerate(ids) if token in self.eos_token_ids), len(ids) - 1)
         return ids[: end + 1]
 
-    def _calculate_rewards(self, *given: Any) -> torch.Tensor:
+    def _calculate_rewards(self, inputs: Any, prompts: list[str], completions: list[str], ids: Any) -> torch.Tensor:
         """(B*G, R) normalised rewards of all processes; NaN where a reward does not apply."""
-        self._raw_rewards = super()._calculate_rewards(*given)
+        drawn = self._drawn
+        asked = (inputs, prompts, completions, ids)
+        self._raw_rewards = self.accelerator.gather(drawn.rewards) if drawn else super()._calculate_rewards(*asked)
+        self._log_measures(prompts, completions)
         if self._raw_rewards.isnan().all():
             raise Diverged("no reward scored any completion of a step", hint="add a reward that applies to all queries")
         return self._normalization(self._raw_rewards)
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
-        scored = super()._generate_and_score_completions(inputs)
+        try:
+            if self._resampling:
+                inputs = self._resampled(inputs)
+            scored = super()._generate_and_score_completions(inputs)
+        except RuntimeError as error:
+            if "probability tensor" not in str(error):  # torch's words when it is to sample from NaN or infinity
+                raise
+            raise NotFinite("a score of the policy", self.state.global_step + 1) from error
+        self._drawn = None
         self._log_raw_rewards(self._raw_rewards)
-        return scored
+        return self._without_ties(scored) if self._skips else scored
+
+    def _resampled(self, inputs: Any) -> Any:
+        """The rows of a step with the prompts that it has once others were drawn for those without variance."""
+        assert self._resampling
+        asked = [row["prompt"] for row in inputs]
+        self._drawn, tried = self._resampling(asked, self.state.global_step, self._draw)
+        self._count("zero_variance/resampled", tried)
+        return [{**row, "prompt": prompt} for row, prompt in zip(inputs, self._drawn.prompts, strict=True)]
+
+    def _draw(self, prompts: list[str]) -> Drawn:
+        """Completions of the prompts, G of each together, with what the reward functions say."""
+        prompt_ids, images, fields = self._tokenize_prompts(prompts)
+        completion_ids, _ = self._generate_single_turn(prompt_ids, images, fields, self.num_generations)
+        completions = self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)
+        values = [reward(prompts=prompts, completions=completions) for reward in self.reward_funcs]
+        rewards = [[math.nan if value is None else value for value in row] for row in zip(*values, strict=True)]
+        return Drawn(prompts, completion_ids, torch.tensor(rewards, device=self.accelerator.device))
+
+    def _without_ties(self, scored: dict[str, Any]) -> dict[str, Any]:
+        """The scored rollouts of this process without its groups whose rewards do not vary."""
+        own = self.accelerator.process_index * len(scored["completion_ids"])
+        rewards = self._raw_rewards[own : own + len(scored["completion_ids"])]
+        kept = varies(rewards, self.num_generations)
+        self._count("zero_variance/skipped", int((~kept).sum()))
+        scored = of_rows(scored, kept.repeat_interleave(self.num_generations))
+        tokens = self.accelerator.gather(scored["completion_mask"].sum()).sum()
+        return scored | {"num_items_in_batch": tokens}
+
+    def _count(self, name: str, number: int) -> None:
+        """Logs a number of this step, over all processes."""
+        total = self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).sum()
+        self._metrics["train" if self.model.training else "eval"][name].append(float(total))
+
+    def _log_measures(self, prompts: list[str], completions: list[str]) -> None:
+        for name, measure in self._measures.items():
+            for value in measure(prompts=prompts, completions=completions):
+                if value is not None:
+                    self._log_metric(f"completions/{name}", value)  # TRL takes the mean over all processes
 
     def _log_raw_rewards(self, rewards: torch.Tensor) -> None:
         """Puts into the log what (B*G, R) rewards were before they were normalised: means of 0 would tell nothing."""
@@ -150,11 +218,13 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         entropies = torch.zeros_like(logps)
         with self.accelerator.autocast():
             for rows, prompt, completions in _groups(input_ids, attention_mask, logits_to_keep):
-                group = shared_prefix.score_group(model, prompt, completions, self.temperature)
+                group = shared_prefix.score_group(
+                    model, prompt, completions, self.temperature, entropy_gradient=self._entropy_bonus_enabled
+                )
                 for row, found in zip(rows, group, strict=True):
                     at = torch.arange(len(found.logps), device=logps.device)
                     logps = logps.index_put((torch.full_like(at, row), at), found.logps)
-                    entropies[row, : len(at)] = found.entropies
+                    entropies = entropies.index_put((torch.full_like(at, row), at), found.entropies)
         if not logps.requires_grad and torch.is_grad_enabled():
             # Every completion was cut and masked: the step has no gradient, but the trainer needs one to pass back.
             logps = logps + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
@@ -173,6 +243,8 @@ def train_grpo(
     seed: int,
     checkpoints: Path,
     callbacks: Sequence[TrainerCallback],
+    vary: Callable[[Rollout, int], Rollout] | None = None,
+    measures: Mapping[str, Reward] = MappingProxyType({}),
 ) -> int:
     """Trains the model's adapter with GRPO; goes on from the newest complete checkpoint.
 
@@ -187,26 +259,28 @@ def train_grpo(
         seed: Of the order and the sampling.
         checkpoints: Folder for checkpoints.
         callbacks: Progress, log and held-out evaluation.
+        vary: Gives the rollout that is trained on the n-th time, from 0, that a query comes.
+        measures: Name -> what is logged of the completions, as `completions/NAME`, and does not train.
 
     Returns:
         The step it went on from; 0 for a fresh start.
 
     Raises:
         SettingsError: If there are fewer queries than one step takes, or the batch sizes do not divide.
-        Diverged: If a reward, the loss or the gradient is not finite, or nothing scores a batch.
+        Diverged: If a reward is not finite, or nothing scores a batch.
+        NotFinite: If the loss, the gradient or the policy's scores are not finite.
         StorageError: If a checkpoint cannot be written.
     """
     by_id = {rollout.query.query_id: rollout for rollout in rollouts}
-    if len(by_id) < settings.prompts_per_step:
-        # TRL would drop the incomplete batch and end after 0 steps without an error.
-        raise SettingsError(
-            f"{len(by_id)} training queries, but a step takes {settings.prompts_per_step}",
-            hint="lower policy.prompts_per_step or index more queries",
-        )
+    check_enough(len(by_id), settings.prompts_per_step)
     scales = [settings.normalise.get(name, "none") for name in rewards]
     normalization = RewardNormalization(scales, settings.num_generations)
     order = query_order(list(by_id), settings.steps * settings.prompts_per_step, seed)
-    stop = StopOnSignal()
+    if vary:  # each time has a name of its own
+        by_id = {f"{query_id}#{n}": vary(by_id[query_id], n) for query_id, n in passes(order)}
+        order = list(by_id)
+    resampling = Resampling(by_id, settings.num_generations, settings.resample_rounds, seed)
+    stop = StopOnSignal(settings.num_iterations)
     with quiet_libraries(), stop:
         from datasets import Dataset
 
@@ -214,6 +288,9 @@ def train_grpo(
             prompt_ids={query_id: rollout.prompt_ids for query_id, rollout in by_id.items()},
             stop_ids=stop_ids,
             normalization=normalization,
+            skips=settings.zero_variance != "keep",
+            resampling=resampling if settings.zero_variance == "resample" else None,
+            measures={name: _for_trl(name, measure, by_id) for name, measure in measures.items()},
             model=model,
             args=_arguments(settings, max_new_tokens, seed, checkpoints, [weight for _, weight in rewards.values()]),
             train_dataset=Dataset.from_dict({"prompt": order}),
@@ -235,6 +312,11 @@ def _arguments(
             f"policy.micro_batch={micro_batch} does not divide the {completions} completions of a step",
             hint=f"use a divisor of {completions}",
         )
+    if settings.zero_variance != "keep" and micro_batch != completions:
+        raise SettingsError(
+            f"policy.zero_variance={settings.zero_variance} takes the completions of a step at once",
+            hint="leave policy.micro_batch unset",
+        )
     return GRPOConfig(
         **common_arguments(
             checkpoints,
@@ -253,7 +335,11 @@ def _arguments(
         beta=settings.beta,
         epsilon=settings.epsilon,
         epsilon_high=settings.epsilon_high,
-        loss_type=settings.loss_type,
+        loss_type="grpo" if settings.loss_type == "gspo" else settings.loss_type,
+        importance_sampling_level="sequence" if settings.loss_type == "gspo" else "token",
+        num_iterations=settings.num_iterations,
+        use_bias_correction_kl=False,
+        entropy_coef=settings.entropy_coef,
         scale_rewards=settings.scale_rewards,
         max_grad_norm=settings.max_grad_norm,
         mask_truncated_completions=True,
@@ -270,7 +356,8 @@ def _for_trl(name: str, reward: Reward, by_id: Mapping[str, Rollout]) -> Callabl
         values = reward(completions=completions, queries=[by_id[query_id].query for query_id in prompts])
         bad = [q for q, value in zip(prompts, values, strict=True) if value is not None and not math.isfinite(value)]
         if bad:
-            raise Diverged(f"reward '{name}' is not finite for query {bad[0]}", hint="check the reward")
+            query_id = by_id[bad[0]].query.query_id
+            raise Diverged(f"reward '{name}' is not finite for query {query_id}", hint="check the reward")
         return values
 
     scored.__name__ = name  # TRL logs each reward under the name of its function

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 
+from prlm_cli.core.errors import SettingsError
+
 _MOST_BATCHES = 50  # sorted at a time; as in the library's sampler, whose order a resumed run would not see again
+
+
+def check_enough(queries: int, prompts_per_step: int) -> None:
+    """Makes sure that there are queries for a step: TRL would drop what does not fill one, and end after no step.
+
+    Raises:
+        SettingsError: If there are not.
+    """
+    if queries < prompts_per_step:
+        raise SettingsError(
+            f"{queries} training queries, but a step takes {prompts_per_step}",
+            hint="lower policy.prompts_per_step or index more queries",
+        )
 
 
 def query_order(query_ids: Sequence[str], length: int, seed: int) -> list[str]:
@@ -18,6 +34,16 @@ def query_order(query_ids: Sequence[str], length: int, seed: int) -> list[str]:
         order += once
         epoch += 1
     return order[:length]
+
+
+def passes(order: Sequence[str]) -> list[tuple[str, int]]:
+    """Each id of an order with how often it came before."""
+    met: Counter[str] = Counter()
+    found = []
+    for query_id in order:
+        found.append((query_id, met[query_id]))
+        met[query_id] += 1
+    return found
 
 
 def length_order(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> list[int]:

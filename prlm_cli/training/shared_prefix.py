@@ -32,7 +32,12 @@ def why_not(model: Any) -> str:
 
 
 def score_group(
-    model: Any, prompt: Sequence[int], completions: Sequence[Sequence[int]], temperature: float
+    model: Any,
+    prompt: Sequence[int],
+    completions: Sequence[Sequence[int]],
+    temperature: float,
+    *,
+    entropy_gradient: bool = False,
 ) -> list[Scored]:
     """Scores all completions of one prompt in one pass.
 
@@ -41,6 +46,7 @@ def score_group(
         prompt: P token ids.
         completions: G lists of token ids, none empty.
         temperature: What the logits are divided by.
+        entropy_gradient: Whether the gradient flows through the entropies too, which takes memory.
 
     Returns:
         G results, in order.
@@ -53,7 +59,8 @@ def score_group(
     all_logps = logits.log_softmax(-1)  # (sum of C, V)
     targets = torch.tensor([token for completion in completions for token in completion], device=device)
     logps = all_logps.gather(-1, targets[:, None])[:, 0]
-    entropies = -(all_logps.detach().exp() * all_logps.detach()).sum(-1)
+    of_entropy = all_logps if entropy_gradient else all_logps.detach()
+    entropies = -(of_entropy.exp() * of_entropy).sum(-1)
     lengths = [len(completion) for completion in completions]
     return [Scored(*pair) for pair in zip(logps.split(lengths), entropies.split(lengths), strict=True)]
 

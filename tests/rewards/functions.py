@@ -31,3 +31,7 @@ def failing(completions, queries):
 
 def other_arguments(prompts, completions):
     return [0.0] * len(completions)
+
+
+def constant(*, completions, queries):
+    return [1.0] * len(completions)

@@ -67,7 +67,9 @@ def train(model, tokenizer, folder, reward=lengths, *, others=None, queries=4, s
     )
 
 
-def policy_trainer(model, tokenizer, folder, *, rewards=(lengths,), scales=("none",), **fields) -> PolicyTrainer:
+def policy_trainer(
+    model, tokenizer, folder, *, rewards=(lengths,), scales=("none",), skips=False, resampling=None, **fields
+) -> PolicyTrainer:
     """A trainer of groups of four that has not begun."""
     from datasets import Dataset
 
@@ -77,6 +79,8 @@ def policy_trainer(model, tokenizer, folder, *, rewards=(lengths,), scales=("non
             prompt_ids={query_id: rollout.prompt_ids for query_id, rollout in by_id.items()},
             stop_ids=_OFTEN,
             normalization=RewardNormalization(scales, 4),
+            skips=skips,
+            resampling=resampling,
             model=model,
             args=grpo._arguments(settings(**({"prompts_per_step": 1} | fields)), 5, 0, folder, [1.0] * len(rewards)),
             train_dataset=Dataset.from_dict({"prompt": list(by_id)}),
