@@ -122,7 +122,7 @@ def _train(
     from prlm_cli.models.adapters import save_adapter
     from prlm_cli.training import shared_prefix
     from prlm_cli.training.callbacks import NotFinite
-    from prlm_cli.training.checkpoints import newest_complete, step_of
+    from prlm_cli.training.checkpoints import newest_step
     from prlm_cli.training.grpo import Rollout, train_grpo
     from prlm_cli.training.trackers import tracker_callbacks
 
@@ -137,8 +137,7 @@ def _train(
         query = noise(known.query, time)
         return known if query is known.query else rollout(query)
 
-    checkpoint = newest_complete(run.checkpoints)
-    run.rewind_log(step_of(checkpoint) if checkpoint else 0)  # what came after it is done and logged again
+    run.rewind_log(newest_step(run.checkpoints))
     best, watching = Best(run), Watching(run, config, reporter)
 
     def evaluate(step: int) -> None:

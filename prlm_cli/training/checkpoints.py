@@ -60,6 +60,12 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
+def newest_step(folder: Path) -> int:
+    """The step that a run goes on from; 0 for a fresh start."""
+    newest = newest_complete(folder)
+    return step_of(newest) if newest else 0
+
+
 def checkpoint_of(args: TrainingArguments, state: TrainerState) -> Path:
     """Where the trainer writes the checkpoint of the step it is at."""
     return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
