@@ -128,6 +128,7 @@ def _train(
             ReportProgress(reporter.stage("GRPO"), run.append_log, _SHOWN),
             *([EvaluateHeldOut(judge, config.policy.eval_steps)] if held_out else []),
         ],
+        note=reporter.note,
     )
     if resumed_from:
         reporter.note(f"went on from step {resumed_from}")

@@ -4,7 +4,8 @@ Source: Shao et al., DeepSeekMath (arXiv 2402.03300), as in PrLM (arXiv 2508.073
 PrLM's released training in this:
 
 1. Prompts are built and bounded by our builder and handed over as token ids; TRL knows them by the query's id only.
-2. The prompt of a group is computed once (`shared_prefix`), with the same values as stock TRL's separate rows.
+2. The prompt of a group is computed once (`shared_prefix`), with the same values as stock TRL's separate rows, and a
+   step in passes of bounded memory (`bounded_trainer`), with the same gradient.
 3. The order of the queries is written down for all steps before training, so a resumed run sees the same.
 4. Adapters of a 4-bit model train in fp32.
 5. A reward must be finite; a batch that no reward function scores is an error.
@@ -14,13 +15,13 @@ PrLM's released training in this:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from transformers import TrainerCallback
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import nanstd
 
@@ -28,10 +29,13 @@ from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.records import Retrieved
 from prlm_cli.core.settings import PolicySettings
 from prlm_cli.models.adapters import train_in_fp32
+from prlm_cli.models.loading import is_quantised
 from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.rewards import Reward
 from prlm_cli.training import shared_prefix
 from prlm_cli.training.arguments import common_arguments
+from prlm_cli.training.back_off import BackOff
+from prlm_cli.training.bounded_trainer import LESS_MEMORY, BoundedTrainer
 from prlm_cli.training.callbacks import Diverged, StopOnSignal
 from prlm_cli.training.checkpoints import SealCheckpoints, newest_complete
 from prlm_cli.training.order import query_order
@@ -46,14 +50,15 @@ class Rollout(NamedTuple):
     query: Retrieved
 
 
-class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
-    """TRL's trainer with prompts as token ids and the prompt of a group computed once.
+class PolicyTrainer(BoundedTrainer):
+    """The trainer with prompts as token ids and normalised rewards.
 
     Args:
         prompt_ids: Query id -> its prompt.
         stop_ids: Tokens that end a completion.
         normalization: Of the rewards.
-        arguments: Of TRL's trainer.
+        note: Takes a line when memory has run out.
+        arguments: Of the trainer below.
     """
 
     def __init__(
@@ -62,15 +67,16 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         prompt_ids: Mapping[str, list[int]],
         stop_ids: Sequence[int],
         normalization: RewardNormalization,
+        note: Callable[[str], None],
         **arguments: Any,
     ) -> None:
-        super().__init__(**arguments)
+        super().__init__(note=note, **arguments)
+        self._rollouts = BackOff("rollouts at once", None, note, hint=LESS_MEMORY)
         self._prompt_ids = prompt_ids
         self._normalization = normalization
         self._raw_rewards = torch.empty(0)
         self.eos_token_ids = list(stop_ids)
         self.generation_config.eos_token_id = list(stop_ids)
-        self.shares_prefix = not shared_prefix.why_not(self.model)
         train_in_fp32(self.model)
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
@@ -79,11 +85,20 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, **options: Any
     ) -> tuple[list[list[int]], None]:
-        if not self.shares_prefix:
-            found: tuple[list[list[int]], None] = super()._generate_single_turn(
-                prompt_ids, images, multimodal_fields, num_generations, **options
-            )
-            return found
+        draw = self._draw_sharing_prompts if self.shares_prefix else super()._generate_single_turn
+
+        def generate() -> list[list[int]]:
+            completions: list[list[int]] = []
+            for rows in _rollouts_at_once(prompt_ids, num_generations, self._rollouts.most):
+                self._rollouts.works_on(len(rows), is_smallest=len(rows) == 1)
+                completions += draw(rows, images, multimodal_fields, min(len(rows), num_generations), **options)[0]
+            return completions
+
+        return self._rollouts.retried(generate), None
+
+    def _draw_sharing_prompts(
+        self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, **options: Any
+    ) -> tuple[list[list[int]], None]:
         with (
             unwrap_model_for_generation(
                 self.model_wrapped,
@@ -128,38 +143,6 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         for name, value in figures.items():
             self._metrics["train" if self.model.training else "eval"][name][-1] = value.item()
 
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: Any,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        compute_entropy: bool = False,
-        **options: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """(B*G, C) log-probabilities, and entropies where asked for; zero where masked."""
-        if not self.shares_prefix:
-            scored: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None] = (
-                super()._get_per_token_logps_and_entropies(
-                    model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **options
-                )
-            )
-            return scored
-        logps = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)  # (B*G, C)
-        entropies = torch.zeros_like(logps)
-        with self.accelerator.autocast():
-            for rows, prompt, completions in _groups(input_ids, attention_mask, logits_to_keep):
-                group = shared_prefix.score_group(model, prompt, completions, self.temperature)
-                for row, found in zip(rows, group, strict=True):
-                    at = torch.arange(len(found.logps), device=logps.device)
-                    logps = logps.index_put((torch.full_like(at, row), at), found.logps)
-                    entropies[row, : len(at)] = found.entropies
-        if not logps.requires_grad and torch.is_grad_enabled():
-            # Every completion was cut and masked: the step has no gradient, but the trainer needs one to pass back.
-            logps = logps + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
-        return logps, entropies if compute_entropy else None, None
-
 
 def train_grpo(
     model: Any,
@@ -173,6 +156,7 @@ def train_grpo(
     seed: int,
     checkpoints: Path,
     callbacks: Sequence[TrainerCallback],
+    note: Callable[[str], None],
 ) -> int:
     """Trains the model's adapter with GRPO; goes on from the newest complete checkpoint.
 
@@ -187,13 +171,15 @@ def train_grpo(
         seed: Of the order and the sampling.
         checkpoints: Folder for checkpoints.
         callbacks: Progress, log and held-out evaluation.
+        note: Takes a line when memory has run out and less is done at once.
 
     Returns:
         The step it went on from; 0 for a fresh start.
 
     Raises:
-        SettingsError: If there are fewer queries than one step takes, or the batch sizes do not divide.
+        SettingsError: If there are fewer queries than one step takes.
         Diverged: If a reward, the loss or the gradient is not finite, or nothing scores a batch.
+        OutOfMemoryError: If a single completion does not fit.
     """
     by_id = {rollout.query.query_id: rollout for rollout in rollouts}
     if len(by_id) < settings.prompts_per_step:
@@ -205,6 +191,7 @@ def train_grpo(
     scales = [settings.normalise.get(name, "none") for name in rewards]
     normalization = RewardNormalization(scales, settings.num_generations)
     order = query_order(list(by_id), settings.steps * settings.prompts_per_step, seed)
+    weights = [weight for _, weight in rewards.values()]
     stop = StopOnSignal()
     with quiet_libraries(), stop:
         from datasets import Dataset
@@ -213,8 +200,10 @@ def train_grpo(
             prompt_ids={query_id: rollout.prompt_ids for query_id, rollout in by_id.items()},
             stop_ids=stop_ids,
             normalization=normalization,
+            micro_batch_tokens=settings.micro_batch_tokens,
+            note=note,
             model=model,
-            args=_arguments(settings, max_new_tokens, seed, checkpoints, [weight for _, weight in rewards.values()]),
+            args=_arguments(settings, max_new_tokens, seed, checkpoints, weights, quantised=is_quantised(model)),
             train_dataset=Dataset.from_dict({"prompt": order}),
             processing_class=tokenizer,
             reward_funcs=[_for_trl(name, reward, by_id) for name, (reward, _) in rewards.items()],
@@ -229,15 +218,14 @@ def train_grpo(
 
 
 def _arguments(
-    settings: PolicySettings, max_new_tokens: int, seed: int, checkpoints: Path, weights: list[float]
+    settings: PolicySettings,
+    max_new_tokens: int,
+    seed: int,
+    checkpoints: Path,
+    weights: list[float],
+    *,
+    quantised: bool = False,
 ) -> GRPOConfig:
-    completions = settings.prompts_per_step * settings.num_generations
-    micro_batch = settings.micro_batch or completions
-    if completions % micro_batch:
-        raise SettingsError(
-            f"policy.micro_batch={micro_batch} does not divide the {completions} completions of a step",
-            hint=f"use a divisor of {completions}",
-        )
     return GRPOConfig(
         **common_arguments(
             checkpoints,
@@ -245,9 +233,10 @@ def _arguments(
             learning_rate=settings.learning_rate,
             seed=seed,
             gradient_checkpointing=settings.gradient_checkpointing,
+            quantised=quantised,
         ),
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=completions // micro_batch,
+        per_device_train_batch_size=settings.prompts_per_step * settings.num_generations,
+        gradient_accumulation_steps=1,  # the trainer cuts the step by itself
         num_generations=settings.num_generations,
         max_completion_length=max_new_tokens,
         temperature=settings.temperature,
@@ -280,16 +269,11 @@ def _for_trl(name: str, reward: Reward, by_id: Mapping[str, Rollout]) -> Callabl
     return scored
 
 
-def _groups(
-    input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_length: int
-) -> list[tuple[list[int], list[int], list[list[int]]]]:
-    """Rows with the same prompt together: their numbers, the prompt, and their completions without padding."""
-    groups: dict[tuple[int, ...], tuple[list[int], list[list[int]]]] = {}
-    for row, (ids, mask) in enumerate(zip(input_ids.tolist(), attention_mask.tolist(), strict=True)):
-        kept = [token for token, m in zip(ids[:-completion_length], mask[:-completion_length], strict=True) if m]
-        completion = [token for token, m in zip(ids[-completion_length:], mask[-completion_length:], strict=True) if m]
-        if completion:
-            rows, completions = groups.setdefault(tuple(kept), ([], []))
-            rows.append(row)
-            completions.append(completion)
-    return [(rows, list(prompt), completions) for prompt, (rows, completions) in groups.items()]
+def _rollouts_at_once(prompts: list[list[int]], group: int, most: int | None) -> Iterator[list[list[int]]]:
+    """The prompts of a step, each of which comes as often as a group has rollouts, in whole groups or parts of one."""
+    if most is None or most >= group:
+        size = len(prompts) if most is None else most - most % group
+        yield from (prompts[n : n + size] for n in range(0, len(prompts), size))
+        return
+    for start in range(0, len(prompts), group):
+        yield from (prompts[n : min(n + most, start + group)] for n in range(start, start + group, most))

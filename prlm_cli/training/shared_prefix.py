@@ -8,12 +8,14 @@ position that predicts it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 
 from prlm_cli.models.packing import Tree, hidden_states, pack, why_not_packed
 from prlm_cli.models.prefill import prefill
+from prlm_cli.training.token_logps import token_logps
 
 
 class Scored(NamedTuple):
@@ -34,28 +36,39 @@ def why_not(model: Any) -> str:
 def score_group(
     model: Any, prompt: Sequence[int], completions: Sequence[Sequence[int]], temperature: float
 ) -> list[Scored]:
-    """Scores all completions of one prompt in one pass.
+    """Scores all completions of one prompt in one pass; see `score_groups`."""
+    return score_groups(model, [(prompt, completions)], temperature)[0]
+
+
+def score_groups(
+    model: Any,
+    groups: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]],
+    temperature: float,
+    *,
+    entropy_gradient: bool = False,
+) -> list[list[Scored]]:
+    """Scores all completions of some prompts in one pass.
 
     Args:
         model: A causal language model, with or without an adapter; its gradient flows.
-        prompt: P token ids.
-        completions: G lists of token ids, none empty.
+        groups: Prompts of P token ids, each with its G completions, lists of token ids of which none is empty.
         temperature: What the logits are divided by.
+        entropy_gradient: Whether a gradient flows through the entropies, too.
 
     Returns:
-        G results, in order.
+        For each group G results, in order.
     """
     device = model.device
-    tree = Tree(prompt, [completion[:-1] for completion in completions])
+    trees = [Tree(prompt, [completion[:-1] for completion in completions]) for prompt, completions in groups]
+    states = hidden_states(model, pack(trees, device=device))  # (B, L, D)
     # Only completion tokens pass the head.
-    hidden = hidden_states(model, pack([tree], device=device))[0, len(prompt) - 1 :]  # (sum of C, D)
-    logits = model.get_output_embeddings()(hidden).float() / temperature
-    all_logps = logits.log_softmax(-1)  # (sum of C, V)
-    targets = torch.tensor([token for completion in completions for token in completion], device=device)
-    logps = all_logps.gather(-1, targets[:, None])[:, 0]
-    entropies = -(all_logps.detach().exp() * all_logps.detach()).sum(-1)
-    lengths = [len(completion) for completion in completions]
-    return [Scored(*pair) for pair in zip(logps.split(lengths), entropies.split(lengths), strict=True)]
+    hidden = torch.cat([row[len(tree.prompt) - 1 : tree.length] for row, tree in zip(states, trees, strict=True)])
+    flat = [completion for _, completions in groups for completion in completions]
+    targets = torch.tensor([token for completion in flat for token in completion], device=device)
+    head = model.get_output_embeddings()
+    found = token_logps(hidden, head, targets, temperature, entropy_gradient=entropy_gradient)
+    scored = map(Scored, *(torch.split(values, [len(completion) for completion in flat]) for values in found))
+    return [list(islice(scored, len(completions))) for _, completions in groups]
 
 
 @torch.no_grad()
