@@ -113,10 +113,11 @@ def _with_smaller_passes(shape: Shape, config: Config, limit: float, device: Dev
     """The configuration, its warm start and its held-out answers in passes that fit; None if the rest does not."""
     while (memory := memory_of(shape, config, device)).peak > limit:
         warm, generation = config.warm_start, config.generation
-        rows = min(generation.batch_size, config.policy.eval_queries)
+        is_star = memory.busiest == "star samples"
+        rows = generation.batch_size if is_star else min(generation.batch_size, config.policy.eval_queries)
         if memory.busiest == "warm start" and (smaller := _next_divisor(warm.batch_size, warm.micro_batch)):
             config = structs.replace(config, warm_start=structs.replace(warm, micro_batch=smaller))
-        elif memory.busiest == "held-out answers" and rows > 1:
+        elif memory.busiest in ("held-out answers", "star samples") and rows > 1:
             config = structs.replace(config, generation=structs.replace(generation, batch_size=rows // 2))
         else:
             return None

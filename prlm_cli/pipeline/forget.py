@@ -145,8 +145,9 @@ def _made_with(run: Run) -> set[str]:
     """The runs that a run's configuration names: the one it went on from, and those that judged or wrote for it."""
     with contextlib.suppress(StorageError, tomllib.TOMLDecodeError):
         config = tomllib.loads(run.config)
-        policy, pairs = config.get("policy", {}), config.get("pairs", {})
-        return {policy.get("start_from"), policy.get("reward_model"), pairs.get("policy")} - {None}
+        policy, pairs, start = (config.get(section, {}) for section in ("policy", "pairs", "warm_start"))
+        names = {policy.get("start_from"), policy.get("reward_model"), pairs.get("policy"), start.get("policy")}
+        return names - {None}
     return set()
 
 

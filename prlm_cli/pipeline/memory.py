@@ -85,10 +85,13 @@ def memory_of(shape: Shape, config: Config, device: DeviceKind) -> Memory:
     size = bytes_of_number(device)
     lasting = _lasting(shape, config, size)
     phases = {"rollout": _rollout(shape, config, size), "update": _update(shape, config, device)}
+    batch = config.generation.batch_size
     if config.policy.eval_queries:
-        phases["held-out answers"] = _held_out(shape, config, size)
+        phases["held-out answers"] = _answers(shape, min(config.policy.eval_queries, batch), config, size)
     if config.warm_start.kind != "none" and not config.policy.start_from:
         phases["warm start"] = _warm_start(shape, config, device)
+        if config.warm_start.kind == "star":
+            phases["star samples"] = _answers(shape, batch, config, size)
     tensors = Memory(lasting, phases, 0.0).peak
     return Memory(lasting, phases, _CUDA_CONTEXT + _CUDA_FRAGMENTATION * tensors if device == "cuda" else 0.0)
 
@@ -180,11 +183,12 @@ def _update(shape: Shape, config: Config, device: DeviceKind) -> dict[str, float
     lengths = largest_pass(shape, config)
     completions = len(lengths) * (completions_of_one_prompt(config) if shape.packs else 1)
     scored = completions * completion_tokens(config)
+    vectors = 2 if config.policy.entropy_coef else 1  # how log-probabilities, and entropies, change with the states
     kept, at_work = activations(shape, config, device, lengths)
     tile = _TILE_COPIES * _FP32 * min(_TILE, scored * shape.vocabulary)
     return {
         "activations": kept,
-        "head": bytes_of_number(device) * scored * shape.hidden,  # how log-probabilities change with the states
+        "head": bytes_of_number(device) * vectors * scored * shape.hidden,
         "working memory": max(tile, at_work) + dequantised(shape, config, device),
     }
 
@@ -208,9 +212,8 @@ def _rollout(shape: Shape, config: Config, size: int) -> dict[str, float]:
     return {**parts, "working memory": max(parts["working memory"], reading - parts["cache"])}
 
 
-def _held_out(shape: Shape, config: Config, size: int) -> dict[str, float]:
-    """Decoding the dev queries that choose the best adapter, each row's prompt computed on its own."""
-    rows = min(config.policy.eval_queries, config.generation.batch_size)
+def _answers(shape: Shape, rows: int, config: Config, size: int) -> dict[str, float]:
+    """Decoding a batch of answers, each row's prompt computed on its own."""
     parts = _decoding(shape, rows, config, size)
     return {**parts, "working memory": max(parts["working memory"], _reading(shape, rows, config, size))}
 

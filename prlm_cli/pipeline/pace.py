@@ -76,8 +76,13 @@ def duration_of(shape: Shape, config: Config, pace: Pace) -> Duration:
     times_judged = 1 + math.ceil(policy.steps / policy.eval_steps)  # before the first step, and after the last
     has_warm_start = config.warm_start.kind != "none" and not policy.start_from
     supervised = config.warm_start.batch_size * (config.prompt.max_tokens + completion) / pace.trained
+    start = config.warm_start.steps * supervised
+    if config.warm_start.kind == "star":
+        drawn = config.warm_start.max_queries * (1 + config.warm_start.samples)
+        start += drawn * config.prompt.max_tokens / pace.read
+        start += math.ceil(drawn / config.generation.batch_size) * completion / pace.decoded
     return Duration(
-        warm_start=config.warm_start.steps * supervised if has_warm_start else 0.0,
+        warm_start=start if has_warm_start else 0.0,
         rollouts=policy.steps * rollout,
         updates=policy.steps * trained / pace.trained,
         held_out=times_judged * judged,

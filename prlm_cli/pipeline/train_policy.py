@@ -22,16 +22,19 @@ from prlm_cli.models.reward_model import RewardModel
 from prlm_cli.pipeline.author_titles import AuthorTitles, read_pool
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.layouts import resolve_prompt
-from prlm_cli.pipeline.policies import Policy, load_policy
+from prlm_cli.pipeline.other_answers import OtherAnswers
+from prlm_cli.pipeline.policies import Policy, check_prompts, load_policy
 from prlm_cli.pipeline.policy_report import html_report
+from prlm_cli.pipeline.profile_noise import ProfileNoise, read_others
 from prlm_cli.pipeline.queries import stored_queries
 from prlm_cli.pipeline.retrieve import retrieve
 from prlm_cli.pipeline.reward_models import Base, load_reward_model
 from prlm_cli.pipeline.runs import claim_run
 from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_hashes
-from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
+from prlm_cli.pipeline.warm_start import reasons_by_itself, warm_start, warm_start_kind
 from prlm_cli.rewards import Reward, RewardContext
 from prlm_cli.rewards.named import reward_named
+from prlm_cli.training.order import check_enough
 
 NO_REWARD_MODEL = "none"
 
@@ -58,19 +61,25 @@ def train_policy(
         reporter: Told about progress.
 
     Raises:
-        DataError: If there is nothing to train on, or a named run does not exist.
+        DataError: If there is nothing to train on, a named run does not exist, or another user is needed and there is
+            none.
         RefusedError: If the named reward model's gate is closed.
-        SettingsError: If the settings do not go together, or name an unknown reward.
+        SettingsError: If the settings do not go together, name an unknown reward, or ask for more queries a step than
+            there are.
     """
     reporter = reporter or Silent()
+    config = _with_contrast(config)
     _check_rewards(config.policy)
     start_run = _start_run(workspace, config)
     reward_run = _reward_run(workspace, config, force=force, reporter=reporter)
     with workspace.open_store() as store:
         training = training_queries(store, config, queries)
+        check_enough(len({query.query_id for query in training}), config.policy.prompts_per_step)
         config = resolve_prompt(workspace, training, config, reporter)
         held_out = _held_out(store, config)
         titles = _author_titles(store, training, config)
+        other_answer = OtherAnswers(training, store.tokenizer) if config.policy.rewards.get("contrast") else None
+        noise = _profile_noise(store, training, config)
     config = _without_unused_rewards(config, reward_run)
     facts = {
         "reward_model": reward_run.name if reward_run else None,
@@ -82,10 +91,11 @@ def train_policy(
     with workspace.write_lock(run.name):
         start = start_run or _warm_start(workspace, training, config, reporter)
         policy = load_policy(config, run=start, trainable=True, reporter=reporter)
-        if start and start.metrics["prompt_hash"] != policy.builder.hash:
-            raise SettingsError(f"run '{start.name}' was trained with other prompts", hint="give it the same settings")
+        check_prompts(start, policy.builder)
         reward_model = _reward_model(reward_run, policy, config, reporter) if reward_run else None
-        _train(run, policy, training, held_out, config, RewardContext(policy.builder, reward_model, titles), reporter)
+        longest = config.policy.max_new_tokens or policy.max_new_tokens
+        context = RewardContext(policy.builder, reward_model, titles, other_answer, longest)
+        _train(run, policy, training, held_out, config, context, reporter, noise)
     return run
 
 
@@ -97,6 +107,7 @@ def _train(
     config: Config,
     context: RewardContext,
     reporter: Reporter,
+    noise: ProfileNoise | None,
 ) -> None:
     from prlm_cli.models.adapters import save_adapter
     from prlm_cli.training import shared_prefix
@@ -105,7 +116,15 @@ def _train(
 
     if reason := shared_prefix.why_not(policy.model):
         reporter.note(f"the prompt is computed once a completion, not once a group: {reason}")
-    rollouts = [Rollout(policy.builder.build(query.text, query.profile).ids, query) for query in training]
+
+    def rollout(query: Retrieved) -> Rollout:
+        return Rollout(policy.builder.build(query.text, query.profile, query.card).ids, query)
+
+    def varied(known: Rollout, time: int) -> Rollout:
+        assert noise
+        query = noise(known.query, time)
+        return known if query is known.query else rollout(query)
+
     best = Best(run)
 
     def judge(step: int) -> float:
@@ -117,7 +136,7 @@ def _train(
     resumed_from = train_grpo(
         policy.model,
         policy.tokenizer,
-        rollouts,
+        [rollout(query) for query in training],
         _rewards(config, context),
         config.policy,
         stop_ids=policy.stop_ids,
@@ -129,6 +148,7 @@ def _train(
             *([EvaluateHeldOut(judge, config.policy.eval_steps)] if held_out else []),
         ],
         note=reporter.note,
+        vary=varied if noise else None,
     )
     if resumed_from:
         reporter.note(f"went on from step {resumed_from}")
@@ -193,7 +213,7 @@ def _reward_model(run: Run, policy: Policy, config: Config, reporter: Reporter) 
 def _start_run(workspace: Workspace, config: Config) -> Run | None:
     if not config.policy.start_from:
         return None
-    if config.warm_start.kind in ("answers", "traces"):
+    if config.warm_start.kind not in ("auto", "none"):
         raise SettingsError("--start-from and a warm start do not go together", hint="drop one of them")
     return workspace.finished_run(config.policy.start_from, "policy")
 
@@ -206,6 +226,20 @@ def _without_unused_rewards(config: Config, reward_run: Run | None) -> Config:
     model = reward_run.name if reward_run else NO_REWARD_MODEL
     policy = structs.replace(config.policy, rewards=weights, normalise=normalise, reward_model=model)
     return structs.replace(config, policy=policy)
+
+
+def _with_contrast(config: Config) -> Config:
+    """The configuration in which the reward `contrast` has a weight if other users' answers may be read, and only then.
+
+    Where none is set it is that of the overlap, and an answer that fits both users alike is worth nothing.
+    """
+    weights = config.policy.rewards
+    if config.policy.contrast == "none":
+        if weights.get("contrast"):
+            raise SettingsError("the reward 'contrast' reads other users' answers", hint="ask: --contrast swapped")
+        return config
+    weights = {"contrast": weights.get("overlap", 1.0), **weights}
+    return structs.replace(config, policy=structs.replace(config.policy, rewards=weights))
 
 
 def _check_rewards(settings: PolicySettings) -> None:
@@ -226,22 +260,25 @@ def _author_titles(store: Store, training: list[Retrieved], config: Config) -> A
     return AuthorTitles(store, training, pool, config.retrieval, seed=config.seed)
 
 
+def _profile_noise(store: Store, training: list[Retrieved], config: Config) -> ProfileNoise | None:
+    share = config.policy.profile_noise
+    if not share:
+        return None
+    return ProfileNoise(share, read_others(store, training, config.retrieval, seed=config.seed), config.seed)
+
+
 def _rewards(config: Config, context: RewardContext) -> dict[str, tuple[Reward, float]]:
     return {name: (reward_named(name)(context), weight) for name, weight in config.policy.rewards.items()}
 
 
 def _warm_start(workspace: Workspace, training: list[Retrieved], config: Config, reporter: Reporter) -> Run | None:
-    from prlm_cli.models.loading import load_tokenizer, resolve_model
-    from prlm_cli.models.tokenization import TokenizerCodec
-
-    codec = TokenizerCodec(load_tokenizer(resolve_model(config.model.name, reporter)))
-    kind = warm_start_kind(config, reasons_by_itself=codec.opens_reasoning)
+    kind = warm_start_kind(config, reasons_by_itself=reasons_by_itself(config, reporter))
     return None if kind == "none" else warm_start(workspace, training, config, kind, reporter)
 
 
 def _held_out(store: Store, config: Config) -> list[Retrieved]:
     queries = islice((q for q in stored_queries(store, "dev") if q.target), config.policy.eval_queries)
-    return list(retrieve(store, queries, config.retrieval, seed=config.seed))
+    return list(retrieve(store, queries, config.retrieval, prompt=config.prompt, seed=config.seed))
 
 
 def _mean_overlap(policy: Policy, queries: list[Retrieved], config: Config) -> float:

@@ -60,6 +60,24 @@ class Known(NamedTuple):
         return Known(self.logps.detach(), self.entropies.detach())
 
 
+class _Alone:
+    """An accelerator that asks no other process."""
+
+    sync_gradients = False
+
+    def __init__(self, accelerator: Any) -> None:
+        self._accelerator = accelerator
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._accelerator, name)
+
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    def reduce(self, tensor: torch.Tensor, reduction: str) -> torch.Tensor:
+        return tensor
+
+
 class BoundedTrainer(GRPOTrainer):  # type: ignore[misc]
     """See the module.
 
@@ -69,6 +87,7 @@ class BoundedTrainer(GRPOTrainer):  # type: ignore[misc]
         arguments: Of TRL's trainer.
     """
 
+    accelerator: Any
     _metrics: dict[str, defaultdict[str, list[float]]]
 
     def __init__(self, *, micro_batch_tokens: int | None, note: Callable[[str], None], **arguments: Any) -> None:
@@ -99,9 +118,10 @@ class BoundedTrainer(GRPOTrainer):  # type: ignore[misc]
         )
         known = Known.nothing(step)
         for groups in self._groups_by_pass(step):
-            with self.compute_loss_context_manager(), self._unlogged():
+            with self.compute_loss_context_manager():
                 known = known.and_of(self._score(model, step, groups))
-                loss = self.compute_loss(known, inputs)
+                with self._alone():
+                    loss = self.compute_loss(known, inputs)
             self.accelerator.backward(loss)
             known = known.detached()
         for parameter in model.parameters():
@@ -112,12 +132,14 @@ class BoundedTrainer(GRPOTrainer):  # type: ignore[misc]
             return self.compute_loss(known, inputs)  # type: ignore[no-any-return]
 
     @contextmanager
-    def _unlogged(self) -> Iterator[None]:
-        kept, self._metrics = self._metrics, {"train": defaultdict(list)}
+    def _alone(self) -> Iterator[None]:
+        """Computes a loss without a word to the log or to other processes, which may have fewer passes."""
+        kept = self._metrics, self.accelerator
+        self._metrics, self.accelerator = {"train": defaultdict(list)}, _Alone(self.accelerator)
         try:
             yield
         finally:
-            self._metrics = kept
+            self._metrics, self.accelerator = kept
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -165,6 +187,8 @@ class BoundedTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _score(self, model: Any, step: Step, groups: Sequence[Group]) -> list[tuple[int, Scored]]:
         """The number of each row of a pass, and the values of its completion."""
+        # Wrapped for several processes, a model waits for their backward passes, of which there may be fewer.
+        model = self.accelerator.unwrap_model(model)
         rows = [row for group in groups for row in group.rows]
         if self.shares_prefix:
             scored = shared_prefix.score_groups(

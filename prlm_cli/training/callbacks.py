@@ -61,9 +61,13 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
     """On the first SIGTERM or Ctrl-C: finishes the step, saves a checkpoint and stops. A second one stops at once.
 
     Use it as a context manager around the training; it raises at its end what the signal asks for.
+
+    Args:
+        every: A checkpoint can be gone on from after every so many steps; it waits for such a one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every: int = 1) -> None:
+        self._every = every
         self._received: int | None = None
         self._previous: dict[int, Any] = {}
 
@@ -87,7 +91,7 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> TrainerControl:
         """Asks the trainer to save and stop once a signal has come."""
-        if self._received:
+        if self._received and state.global_step % self._every == 0:
             control.should_save = control.should_training_stop = True
         return control
 

@@ -10,6 +10,11 @@ PrLM's released training in this:
 4. Adapters of a 4-bit model train in fp32.
 5. A reward must be finite; a batch that no reward function scores is an error.
 6. Each reward may be put on a scale of its own before it is weighed (`reward_normalization`); the log says what it was.
+7. Groups without variance may be left out, or others drawn in their place (`dynamic_sampling`).
+8. The KL term is k3, as published; TRL would multiply it by the ratio.
+9. A prompt may be another one each time that its query comes, as with noisy profiles.
+
+`gspo` is Zheng et al. (arXiv 2507.18071) as TRL has it: the ratio of a whole completion, in the loss of `grpo`.
 """
 
 from __future__ import annotations
@@ -25,7 +30,6 @@ from trl import GRPOConfig
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import nanstd
 
-from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.records import Retrieved
 from prlm_cli.core.settings import PolicySettings
 from prlm_cli.models.adapters import train_in_fp32
@@ -38,7 +42,8 @@ from prlm_cli.training.back_off import BackOff
 from prlm_cli.training.bounded_trainer import LESS_MEMORY, BoundedTrainer
 from prlm_cli.training.callbacks import Diverged, StopOnSignal
 from prlm_cli.training.checkpoints import SealCheckpoints, newest_complete
-from prlm_cli.training.order import query_order
+from prlm_cli.training.dynamic_sampling import Drawn, Resampling, of_rows, varies
+from prlm_cli.training.order import check_enough, passes, query_order
 from prlm_cli.training.reward_normalization import KeepNormalization, RewardNormalization
 from prlm_cli.training.supervised import remove_printer
 
@@ -57,6 +62,8 @@ class PolicyTrainer(BoundedTrainer):
         prompt_ids: Query id -> its prompt.
         stop_ids: Tokens that end a completion.
         normalization: Of the rewards.
+        skips: Whether groups without variance are left out.
+        resampling: Draws others in their place; None draws none.
         note: Takes a line when memory has run out.
         arguments: Of the trainer below.
     """
@@ -68,6 +75,8 @@ class PolicyTrainer(BoundedTrainer):
         stop_ids: Sequence[int],
         normalization: RewardNormalization,
         note: Callable[[str], None],
+        skips: bool = False,
+        resampling: Resampling | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(note=note, **arguments)
@@ -75,6 +84,9 @@ class PolicyTrainer(BoundedTrainer):
         self._prompt_ids = prompt_ids
         self._normalization = normalization
         self._raw_rewards = torch.empty(0)
+        self._skips = skips
+        self._resampling = resampling
+        self._drawn: Drawn | None = None  # what the step's rollouts are, where they were drawn before TRL asks for them
         self.eos_token_ids = list(stop_ids)
         self.generation_config.eos_token_id = list(stop_ids)
         train_in_fp32(self.model)
@@ -85,6 +97,8 @@ class PolicyTrainer(BoundedTrainer):
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, **options: Any
     ) -> tuple[list[list[int]], None]:
+        if self._drawn:
+            return self._drawn.completion_ids, None
         draw = self._draw_sharing_prompts if self.shares_prefix else super()._generate_single_turn
 
         def generate() -> list[list[int]]:
@@ -123,15 +137,46 @@ class PolicyTrainer(BoundedTrainer):
 
     def _calculate_rewards(self, *given: Any) -> torch.Tensor:
         """(B*G, R) normalised rewards of all processes; NaN where a reward does not apply."""
-        self._raw_rewards = super()._calculate_rewards(*given)
+        drawn = self._drawn
+        self._raw_rewards = self.accelerator.gather(drawn.rewards) if drawn else super()._calculate_rewards(*given)
         if self._raw_rewards.isnan().all():
             raise Diverged("no reward scored any completion of a step", hint="add a reward that applies to all queries")
         return self._normalization(self._raw_rewards)
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
+        if self._resampling:
+            asked = [row["prompt"] for row in inputs]
+            self._drawn, tried = self._resampling(asked, self.state.global_step, self._draw)
+            self._count("zero_variance/resampled", tried)
+            inputs = [{**row, "prompt": prompt} for row, prompt in zip(inputs, self._drawn.prompts, strict=True)]
         scored = super()._generate_and_score_completions(inputs)
+        self._drawn = None
         self._log_raw_rewards(self._raw_rewards)
-        return scored
+        return self._without_ties(scored) if self._skips else scored
+
+    def _draw(self, prompts: list[str]) -> Drawn:
+        """Completions of the prompts, G of each together, with what the reward functions say."""
+        prompt_ids, images, fields = self._tokenize_prompts(prompts)
+        completion_ids, _ = self._generate_single_turn(prompt_ids, images, fields, self.num_generations)
+        completions = self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)
+        values = [reward(prompts=prompts, completions=completions) for reward in self.reward_funcs]
+        rewards = [[math.nan if value is None else value for value in row] for row in zip(*values, strict=True)]
+        return Drawn(prompts, completion_ids, torch.tensor(rewards, device=self.accelerator.device))
+
+    def _without_ties(self, scored: dict[str, Any]) -> dict[str, Any]:
+        """The scored rollouts of this process without its groups whose rewards do not vary."""
+        own = self.accelerator.process_index * len(scored["completion_ids"])
+        rewards = self._raw_rewards[own : own + len(scored["completion_ids"])]
+        kept = varies(rewards, self.num_generations)
+        self._count("zero_variance/skipped", int((~kept).sum()))
+        scored = of_rows(scored, kept.repeat_interleave(self.num_generations))
+        tokens = self.accelerator.gather(scored["completion_mask"].sum()).sum()
+        return scored | {"num_items_in_batch": tokens}
+
+    def _count(self, name: str, number: int) -> None:
+        """Logs a number of this step, over all processes."""
+        total = self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).sum()
+        self._metrics["train" if self.model.training else "eval"][name].append(float(total))
 
     def _log_raw_rewards(self, rewards: torch.Tensor) -> None:
         """Puts into the log what (B*G, R) rewards were before they were normalised: means of 0 would tell nothing."""
@@ -157,6 +202,7 @@ def train_grpo(
     checkpoints: Path,
     callbacks: Sequence[TrainerCallback],
     note: Callable[[str], None],
+    vary: Callable[[Rollout, int], Rollout] | None = None,
 ) -> int:
     """Trains the model's adapter with GRPO; goes on from the newest complete checkpoint.
 
@@ -171,6 +217,7 @@ def train_grpo(
         seed: Of the order and the sampling.
         checkpoints: Folder for checkpoints.
         callbacks: Progress, log and held-out evaluation.
+        vary: Gives the rollout that is trained on the n-th time, from 0, that a query comes.
         note: Takes a line when memory has run out and less is done at once.
 
     Returns:
@@ -182,17 +229,16 @@ def train_grpo(
         OutOfMemoryError: If a single completion does not fit.
     """
     by_id = {rollout.query.query_id: rollout for rollout in rollouts}
-    if len(by_id) < settings.prompts_per_step:
-        # TRL would drop the incomplete batch and end after 0 steps without an error.
-        raise SettingsError(
-            f"{len(by_id)} training queries, but a step takes {settings.prompts_per_step}",
-            hint="lower policy.prompts_per_step or index more queries",
-        )
+    check_enough(len(by_id), settings.prompts_per_step)
     scales = [settings.normalise.get(name, "none") for name in rewards]
     normalization = RewardNormalization(scales, settings.num_generations)
     order = query_order(list(by_id), settings.steps * settings.prompts_per_step, seed)
+    if vary:  # each time has a name of its own
+        by_id = {f"{query_id}#{n}": vary(by_id[query_id], n) for query_id, n in passes(order)}
+        order = list(by_id)
+    resampling = Resampling(by_id, settings.num_generations, settings.resample_rounds, seed)
     weights = [weight for _, weight in rewards.values()]
-    stop = StopOnSignal()
+    stop = StopOnSignal(settings.num_iterations)
     with quiet_libraries(), stop:
         from datasets import Dataset
 
@@ -202,6 +248,8 @@ def train_grpo(
             normalization=normalization,
             micro_batch_tokens=settings.micro_batch_tokens,
             note=note,
+            skips=settings.zero_variance != "keep",
+            resampling=resampling if settings.zero_variance == "resample" else None,
             model=model,
             args=_arguments(settings, max_new_tokens, seed, checkpoints, weights, quantised=is_quantised(model)),
             train_dataset=Dataset.from_dict({"prompt": order}),
@@ -245,7 +293,11 @@ def _arguments(
         beta=settings.beta,
         epsilon=settings.epsilon,
         epsilon_high=settings.epsilon_high,
-        loss_type=settings.loss_type,
+        loss_type="grpo" if settings.loss_type == "gspo" else settings.loss_type,
+        importance_sampling_level="sequence" if settings.loss_type == "gspo" else "token",
+        num_iterations=settings.num_iterations,
+        use_bias_correction_kl=False,
+        entropy_coef=settings.entropy_coef,
         scale_rewards=settings.scale_rewards,
         max_grad_norm=settings.max_grad_norm,
         mask_truncated_completions=True,
@@ -262,7 +314,8 @@ def _for_trl(name: str, reward: Reward, by_id: Mapping[str, Rollout]) -> Callabl
         values = reward(completions=completions, queries=[by_id[query_id].query for query_id in prompts])
         bad = [q for q, value in zip(prompts, values, strict=True) if value is not None and not math.isfinite(value)]
         if bad:
-            raise Diverged(f"reward '{name}' is not finite for query {bad[0]}", hint="check the reward")
+            query_id = by_id[bad[0]].query.query_id
+            raise Diverged(f"reward '{name}' is not finite for query {query_id}", hint="check the reward")
         return values
 
     scored.__name__ = name  # TRL logs each reward under the name of its function

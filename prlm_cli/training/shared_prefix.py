@@ -34,10 +34,15 @@ def why_not(model: Any) -> str:
 
 
 def score_group(
-    model: Any, prompt: Sequence[int], completions: Sequence[Sequence[int]], temperature: float
+    model: Any,
+    prompt: Sequence[int],
+    completions: Sequence[Sequence[int]],
+    temperature: float,
+    *,
+    entropy_gradient: bool = False,
 ) -> list[Scored]:
     """Scores all completions of one prompt in one pass; see `score_groups`."""
-    return score_groups(model, [(prompt, completions)], temperature)[0]
+    return score_groups(model, [(prompt, completions)], temperature, entropy_gradient=entropy_gradient)[0]
 
 
 def score_groups(

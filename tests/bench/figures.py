@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple, TypeVar
 
+from prlm_cli.core.reporting import Stage
+
 Measured = TypeVar("Measured")
 
 
@@ -104,6 +106,26 @@ def progress(line: str) -> None:
     """Says a line on stderr, with the time since the program started."""
     sys.stderr.write(f"[{time.perf_counter() - _START:6.0f} s] {line}\n")
     sys.stderr.flush()
+
+
+class ProgressLines:
+    """A reporter whose notes and stages are lines of the benchmark's progress, a stage's once in half a minute."""
+
+    def note(self, text: str) -> None:
+        """Says it."""
+        progress(text)
+
+    def stage(self, name: str) -> Stage:
+        """The progress of a new stage."""
+        said = 0.0
+
+        def report(done: int, total: int = 0, **figures: float) -> None:
+            nonlocal said
+            if time.monotonic() > said + 30:
+                said = time.monotonic()
+                progress(f"{name} {done}/{total} " + " ".join(f"{key}={value:.3g}" for key, value in figures.items()))
+
+        return report
 
 
 _START = time.perf_counter()

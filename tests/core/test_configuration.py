@@ -86,7 +86,7 @@ def test_an_assignment_is_toml_and_a_bare_word_is_a_string(assignment, value):
         ("sed=3", "--set unknown key sed; did you mean seed?"),
         ("policy.steps=0", "--set policy.steps: expected an integer of at least 1; see --help"),
         ("policy.steps=many", "--set policy.steps: expected an integer of at least 1"),
-        ("policy.loss_type=ppo", "--set policy.loss_type: expected 'grpo', 'dr_grpo' or 'dapo'"),
+        ("policy.loss_type=ppo", "--set policy.loss_type: expected 'grpo', 'dr_grpo', 'dapo' or 'gspo'"),
         ("policy=3", "--set policy: expected a table"),
         ("seed.x=3", "--set seed: expected an integer of at least 0"),
         ("policy.rewards.overlap=much", "--set policy.rewards.overlap: expected a number"),

@@ -84,6 +84,7 @@ def test_phases_that_there_are_not_are_not_counted():
     assert set(_memory().phases) == {"rollout", "update", "held-out answers", "warm start"}
     assert set(_memory(warm_start__kind="none", policy__eval_queries=0).phases) == {"rollout", "update"}
     assert "warm start" not in _memory(policy__start_from="policy-1").phases
+    assert "star samples" in _memory(warm_start__kind="star").phases
 
 
 @pytest.mark.parametrize(

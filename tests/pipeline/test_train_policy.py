@@ -18,11 +18,13 @@ from prlm_cli.models.reward_model import RewardModel
 from prlm_cli.pipeline import train_policy as module
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.index import index
+from prlm_cli.pipeline.other_answers import OtherAnswers
 from prlm_cli.pipeline.policies import Policy, choose_policy
 from prlm_cli.pipeline.reward_models import load_reward_model
 from prlm_cli.pipeline.sources import retrieved_from
 from prlm_cli.pipeline.train_policy import Best, train_policy
 from prlm_cli.pipeline.train_reward import train_reward
+from prlm_cli.pipeline.training_set import user_hash
 from prlm_cli.training import grpo, supervised
 from tests.conftest import tiny_corpus
 from tests.pipeline.canaries import Corpus, holding, write
@@ -37,7 +39,7 @@ def trained(monkeypatch):
     """What would be trained, instead of the training."""
     found = SimpleNamespace(config=None, reward_model=None, policy=None)
 
-    def keep(run, policy, training, held_out, config, context, reporter):
+    def keep(run, policy, training, held_out, config, context, reporter, noise):
         found.policy, found.config, found.reward_model = policy, config, context.reward_model
         run.finish({})
 
@@ -65,7 +67,7 @@ def lively(monkeypatch):
     monkeypatch.setattr(module, "_rewards", lambda config, context: {"measure": (lengths, 1.0)})
 
 
-def _interrupt(workspace, config, monkeypatch, **options):
+def interrupt(workspace, config, monkeypatch, **options):
     """Trains a policy until the second step is in the log."""
     append = module.Run.append_log
 
@@ -117,6 +119,7 @@ def test_a_scale_of_a_reward_that_falls_away_falls_away_too(tiny_model, workspac
 
 _SIGNALS = {
     "overlap": 0.0, "format": 0.0, "personalization": 0.0, "echo": 1.0, "length": 1.0, "style": 1.0, "author": 1.0,
+    "copy": 0.2, "overlong": 1.0, "contrast": 0.5,
     "metric:rougeL": 1.0, "metric:copy_rate": -1.0, "tests.rewards.functions:brevity": 1.0,
 }  # fmt: skip
 
@@ -125,7 +128,7 @@ def test_a_policy_is_trained_by_all_signals_each_on_its_scale(tiny_model, worksp
     monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
     scales = {"echo": "group", "style": "batch", "author": "running"}
     config = resolve(
-        base=_plain(tiny_model, "policy.eval_queries=0"),
+        base=_plain(tiny_model, "policy.eval_queries=0", "policy.contrast=swapped"),
         flags={"policy.rewards": _SIGNALS, "policy.normalise": scales},
     )
 
@@ -164,6 +167,62 @@ def test_a_classifier_of_authors_puts_nobodys_text_into_a_prompt_or_a_file(tiny_
         others = set().union(*(words for owner, words in corpus.canaries.items() if owner != user_id))
         assert any(word in prompt for word in corpus.canaries[user_id])
         assert not any(word in prompt for word in others)
+
+
+def test_with_contrast_another_users_answer_is_known_to_the_reward_and_to_nothing_else(
+    tiny_model, tmp_path, monkeypatch
+):
+    corpus, prompts, known = Corpus("abc"), {}, []
+    workspace = Workspace(tmp_path / "workspace")
+    index(workspace, [write(tmp_path / "data.jsonl", corpus.records)])
+    monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
+    train_grpo, answer = grpo.train_grpo, OtherAnswers.__call__
+
+    def keep_rollouts(model, tokenizer, given, *rest, **options):
+        prompts.update({tokenizer.decode(r.prompt_ids): r.query.user_id for r in given})
+        return train_grpo(model, tokenizer, given, *rest, **options)
+
+    def keep_answers(answers, query):
+        known.append((query.user_id, answer(answers, query)))
+        return known[-1][1]
+
+    monkeypatch.setattr(grpo, "train_grpo", keep_rollouts)
+    monkeypatch.setattr(OtherAnswers, "__call__", keep_answers)
+    before = holding(workspace.folder, set().union(*corpus.canaries.values()))
+    config = _plain(tiny_model, "policy.eval_queries=0", "policy.contrast=swapped", "policy.save_steps=1")
+    run = train_policy(workspace, config, reporter=Notes())
+
+    assert holding(workspace.folder, set().union(*corpus.canaries.values())) == before
+    owners = {user_id for owner, found in known for user_id, words in corpus.canaries.items() if found in words}
+    assert known and all(found and found not in corpus.canaries[owner] for owner, found in known)
+    assert {user_hash(user_id) for user_id in owners} <= set(run.state["trained_on"])
+    for prompt, user_id in prompts.items():
+        others = set().union(*(words for owner, words in corpus.canaries.items() if owner != user_id))
+        assert not any(word in prompt for word in others)
+
+
+def test_contrast_weighs_as_much_as_overlap_unless_told(tiny_model, workspace, trained):
+    config = _plain(tiny_model, "policy.contrast=swapped", "policy.rewards.overlap=2.0")
+    train_policy(workspace, config, reporter=Notes())
+
+    assert trained.config.policy.rewards == {"overlap": 2.0, "format": 0.1, "contrast": 2.0}
+
+    train_policy(workspace, resolve(base=config, assignments=["policy.rewards.contrast=0.5"]), reporter=Notes())
+    assert trained.config.policy.rewards["contrast"] == 0.5
+
+
+def test_nobody_is_contrasted_with_unasked(workspace):
+    with pytest.raises(SettingsError, match=r"reward 'contrast' reads other users' answers; ask: --contrast swapped"):
+        train_policy(workspace, resolve(assignments=["policy.rewards.contrast=1.0"]))
+    assert workspace.runs() == []
+
+
+def test_fewer_queries_than_a_step_takes_are_an_error_before_anything_is_trained(tiny_model, workspace, monkeypatch):
+    monkeypatch.setattr(module, "load_policy", lambda *_, **__: pytest.fail("loaded"))
+
+    with pytest.raises(SettingsError, match=r"6 training queries, but a step takes 7; lower policy.prompts_per_step"):
+        train_policy(workspace, small(tiny_model, "policy.prompts_per_step=7"), reporter=Notes())
+    assert workspace.runs() == []
 
 
 def test_nobodys_titles_are_read_without_a_classifier(tiny_model, workspace, trained, monkeypatch):
@@ -310,7 +369,7 @@ def test_an_interrupted_run_with_its_judge_on_its_base_ends_like_an_unbroken_one
     )
     train_reward(workspace, config, name="judge", reporter=Notes())
     unbroken = train_policy(workspace, config, name="unbroken", force=True)
-    _interrupt(workspace, config, monkeypatch, force=True)
+    interrupt(workspace, config, monkeypatch, force=True)
     reporter = Notes()
     run = train_policy(workspace, config, force=True, reporter=reporter)
 
@@ -358,10 +417,18 @@ def test_training_goes_on_from_another_run(tiny_model, workspace, lively):
     assert 0 < steps <= 2.5e-2  # two steps of at most the learning rate each
 
 
+@pytest.mark.parametrize("kind", ["answers", "traces", "star"])
+def test_a_run_to_start_from_and_a_warm_start_are_refused_together(workspace, kind):
+    config = resolve(assignments=["policy.start_from=first", f"warm_start.kind={kind}"])
+
+    with pytest.raises(SettingsError, match="--start-from and a warm start do not go together; drop one of them"):
+        train_policy(workspace, config)
+
+
 def test_an_interrupted_run_goes_on_and_ends_like_an_unbroken_one(tiny_model, workspace, lively, monkeypatch):
     config = _plain(tiny_model, "policy.steps=3", "policy.save_steps=1", "policy.eval_queries=0")
     unbroken = train_policy(workspace, config, name="unbroken")
-    _interrupt(workspace, config, monkeypatch)
+    interrupt(workspace, config, monkeypatch)
     reporter = Notes()
     run = train_policy(workspace, config, reporter=reporter)
 

@@ -137,6 +137,22 @@ def test_a_pass_has_no_more_tokens_than_it_may(trainers):
     assert max(sizes) <= 14
 
 
+def test_passes_ask_no_other_process_which_may_have_fewer(trainers, monkeypatch):
+    trainer, asked = trainers[True], []
+    for name in ("gather", "reduce"):
+        ask = getattr(trainer.accelerator, name)
+        monkeypatch.setattr(
+            trainer.accelerator, name, lambda *given, ask=ask, **options: asked.append(ask) or ask(*given, **options)
+        )
+    inputs, numbers = _step(trainer, [[4, 4, 4], [5, 5]], 0), []
+    for most in (1, 10_000):
+        asked.clear()
+        _in_passes(trainer, inputs, most)
+        numbers.append(len(asked))
+
+    assert numbers[0] == numbers[1] > 0
+
+
 class OutOfMemory:
     """Makes a model's forward passes fail as torch's allocator does.
 

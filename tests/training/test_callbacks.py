@@ -61,6 +61,18 @@ def test_without_a_signal_nothing_is_stopped():
     assert (control.should_save, control.should_training_stop) == (False, False)
 
 
+def test_a_signal_waits_for_a_step_that_can_be_gone_on_from():
+    asked = []
+
+    with pytest.raises(SystemExit), StopOnSignal(every=3) as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        for step in (4, 5, 6):
+            control = stop.on_step_end(None, TrainerState(global_step=step), TrainerControl())
+            asked.append((control.should_save, control.should_training_stop))
+
+    assert asked == [(False, False), (False, False), (True, True)]
+
+
 def test_an_error_of_the_training_is_passed_on():
     with pytest.raises(ZeroDivisionError), StopOnSignal():
         _ = 1 / 0

@@ -80,7 +80,9 @@ def train(
     )
 
 
-def policy_trainer(model, tokenizer, folder, *, rewards=(lengths,), scales=("none",), **fields) -> PolicyTrainer:
+def policy_trainer(
+    model, tokenizer, folder, *, rewards=(lengths,), scales=("none",), skips=False, resampling=None, **fields
+) -> PolicyTrainer:
     """A trainer of groups of four that has not begun."""
     from datasets import Dataset
 
@@ -92,6 +94,8 @@ def policy_trainer(model, tokenizer, folder, *, rewards=(lengths,), scales=("non
             normalization=RewardNormalization(scales, 4),
             micro_batch_tokens=settings(**fields).micro_batch_tokens,
             note=print,
+            skips=skips,
+            resampling=resampling,
             model=model,
             args=grpo._arguments(settings(**({"prompts_per_step": 1} | fields)), 5, 0, folder, [1.0] * len(rewards)),
             train_dataset=Dataset.from_dict({"prompt": list(by_id)}),

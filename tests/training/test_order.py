@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from prlm_cli.training.order import query_order
+from prlm_cli.training.order import passes, query_order
 
 
 @examples(max_examples=40)
@@ -31,3 +31,12 @@ def test_passes_and_seeds_differ_in_their_order():
 
 def test_a_longer_run_begins_like_a_shorter_one():
     assert query_order(["a", "b", "c"], 10, 3)[:7] == query_order(["a", "b", "c"], 7, 3)
+
+
+@given(st.lists(st.sampled_from("abc")))
+def test_each_pass_over_an_id_has_the_next_number(order):
+    found = passes(order)
+
+    assert [query_id for query_id, _ in found] == order
+    for query_id in set(order):
+        assert [number for other, number in found if other == query_id] == list(range(order.count(query_id)))
