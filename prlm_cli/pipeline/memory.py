@@ -5,11 +5,12 @@ completion tokens only. Per token and layer, training keeps for the backward pas
 and Qwen2):
 
 1. the inputs of the norms, in fp32;
-2. queries, keys and values repeated to all heads, and the attention's result; one fp32 number a head;
+2. queries, keys and values repeated to all heads, and the attention's result; one fp32 number a head; packed, also the
+   keys and values as they were;
 3. of the feed-forward part its two products and the activation between them;
 4. the inputs of the adapted layers, and what the adapters' first matrix makes of them. Under mixed precision each layer
    keeps a 16-bit copy of its own input, in fp32 layers share it;
-5. the mask as numbers, once a layer.
+5. the mask as numbers: packed, once, for what follows the prompts; else once a layer.
 
 Gradient checkpointing keeps a layer's input instead, and all of this for one layer at a time.
 """
@@ -159,7 +160,7 @@ def _update(shape: Shape, config: Config, device: DeviceKind) -> dict[str, float
     logits = _FP32 * completions * completion_tokens(config) * shape.vocabulary
     # All groups of a pass are scored before it is passed back; the copies are there for one group at a time.
     copies = _LOGIT_COPIES * (logits / len(lengths) if shape.packs else logits)
-    kept, at_work = activations(shape, config, device, lengths)
+    kept, at_work = activations(shape, config, device, lengths, shares_prompt=shape.packs)
     return _phase(kept, at_work, logits, copies, dequantised(shape, config, device))
 
 
@@ -178,17 +179,21 @@ def _phase(kept: float, at_work: float, logits: float, copies: float, work: floa
 
 
 def _rollout(shape: Shape, config: Config, size: int) -> dict[str, float]:
-    """Decoding the completions of a step, after their prompts, whose cache is not yet copied for each row."""
+    """Decoding the completions of a step; packed, the prompt of a group is in the cache once."""
     rows = config.policy.prompts_per_step * config.policy.num_generations
-    parts = _decoding(shape, rows, config, size)
-    reading = _reading(shape, config.policy.prompts_per_step if shape.packs else rows, config, size)
-    return {**parts, "working memory": max(parts["working memory"], reading - parts["cache"])}
+    prompts = config.policy.prompts_per_step if shape.packs else rows
+    parts = _decoding(shape, rows, prompts, config, size)
+    # While the prompts are read, there is nothing else in the cache, and nothing is drawn.
+    cached = shape.layers * shape.cached * size * prompts * config.prompt.max_tokens
+    reading = cached + _reading(shape, prompts, config, size) - parts["cache"] - parts["logits"]
+    casts = size * adapter_parameters(shape, config) if size < _FP32 else 0.0  # adapters in the precision at work
+    return {**parts, "working memory": max(parts["working memory"], reading) + casts}
 
 
 def _held_out(shape: Shape, config: Config, size: int) -> dict[str, float]:
     """Decoding the dev queries that choose the best adapter, each row's prompt computed on its own."""
     rows = min(config.policy.eval_queries, config.generation.batch_size)
-    parts = _decoding(shape, rows, config, size)
+    parts = _decoding(shape, rows, rows, config, size)
     return {**parts, "working memory": max(parts["working memory"], _reading(shape, rows, config, size))}
 
 
@@ -201,28 +206,40 @@ def _reading(shape: Shape, prompts: int, config: Config, size: int) -> float:
     return prompts * length * (size * (5 * shape.intermediate + 2 * shape.hidden) + (1 + size) * length)
 
 
-def _decoding(shape: Shape, rows: int, config: Config, size: int) -> dict[str, float]:
-    one_layer = shape.cached * size * rows * (config.prompt.max_tokens + completion_tokens(config))
+def _decoding(shape: Shape, rows: int, prompts: int, config: Config, size: int) -> dict[str, float]:
+    """Where rows share prompts, a layer sees several queries a prompt, for which keys and values are repeated."""
+    tokens = prompts * config.prompt.max_tokens + rows * completion_tokens(config)
+    one_layer = shape.cached * size * tokens
+    repeated = 2 * shape.attention * size * tokens if prompts < rows and 2 * shape.attention > shape.cached else 0
     return {
         "cache": shape.layers * one_layer,
         "logits": _DECODING_COPIES * _FP32 * rows * shape.vocabulary,
-        "working memory": one_layer / 2,  # the keys, or the values, of a layer grow into new ones
+        "working memory": max(one_layer / 2, repeated),  # the keys, or the values, of a layer grow into new ones
     }
 
 
-def activations(shape: Shape, config: Config, device: DeviceKind, lengths: list[int]) -> tuple[float, float]:
-    """What is kept for the backward pass of such rows, and what comes on top of it while a layer is passed back."""
+def activations(
+    shape: Shape, config: Config, device: DeviceKind, lengths: list[int], *, shares_prompt: bool = False
+) -> tuple[float, float]:
+    """What is kept for the backward pass of such rows, and what comes on top of it while a layer is passed back.
+
+    Rows that share their prompt are packed trees, each in a pass of its own; others are one batch.
+    """
     size = bytes_of_number(device)
     tokens, squares = sum(lengths), sum(length**2 for length in lengths)
     a_token, a_layer = _kept_by_layer(shape, config, size)
-    layer = tokens * a_token + squares * size + a_layer
     ends = _FP32 * tokens * shape.hidden  # into the last norm
-    masks = squares  # a byte for who may see whom
+    if shares_prompt:
+        a_token += size * shape.cached
+        layer = tokens * a_token + a_layer
+        masks = size * sum(length * (length - config.prompt.max_tokens + 1) for length in lengths)
+    else:
+        layer = tokens * a_token + squares * size + a_layer
+        masks = squares  # a byte for who may see whom
     if checkpoints(config.policy, device):
         kept = shape.layers * tokens * shape.hidden * size
-        longest = max(lengths)
-        largest = longest * a_token + longest**2 * size + a_layer
-        return kept + ends + masks, (1 + _BACKWARD_SHARE) * (largest if shape.packs else layer)
+        largest = max(lengths) * a_token + a_layer
+        return kept + ends + masks, (1 + _BACKWARD_SHARE) * (largest if shares_prompt else layer)
     return shape.layers * layer + ends + masks, _BACKWARD_SHARE * layer
 
 
