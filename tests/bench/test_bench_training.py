@@ -89,7 +89,7 @@ def test_a_random_4_bit_model_of_any_size_trains_and_decodes(figures):
     case = cuda.Case("tiny", sizes | {"num_key_value_heads": 2, "vocab_size": 300, "tie_word_embeddings": True})
     model = cuda.random_policy(case, torch.device("cpu"))
 
-    cuda.measure_case(figures, 1, case, model, Size(40, 6, 3))
+    cuda.measure_case(figures, 1, case, model, Size(64, 6, 3))
 
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert gradients and all(gradient.isfinite().all() for gradient in gradients)

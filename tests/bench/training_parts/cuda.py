@@ -119,14 +119,16 @@ def random_policy(case: Case, device: torch.device) -> Any:
     for module in base.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter.is_meta:
-                value = torch.empty(parameter.shape, dtype=parameter.dtype, device=device).normal_(std=0.02)
+                value = torch.ones(parameter.shape, dtype=parameter.dtype, device=device)
+                if parameter.dim() > 1:  # the embedding and the head; a norm has ones
+                    value.normal_(std=0.02)
                 setattr(module, name, torch.nn.Parameter(value, requires_grad=False))
     base.tie_weights()
-    base.model.rotary_emb = type(base.model.rotary_emb)(base.config, device=device)
+    base.model.rotary_emb = type(base.model.rotary_emb)(base.config).to(device)
     base.is_loaded_in_4bit = True  # what PEFT looks at
     keep_gradients(base)
     model = prepared(add_adapter(base.requires_grad_(False), ModelSettings(), seed=0).to(device))
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.activation_checkpointing_enable({"use_reentrant": False})
     model.enable_input_require_grads()
     return model
 

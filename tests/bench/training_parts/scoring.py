@@ -98,7 +98,7 @@ def _checkpoint(model: Any, size: Size | None) -> None:
     tokens = size.group * (size.prompt + size.completion) if size else 0
     if tokens * _STOCK_BYTES_A_TOKEN > psutil.virtual_memory().available:
         progress(f"{size.name if size else ''}: too little memory, both sides with gradient checkpointing")
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
     else:
-        model.gradient_checkpointing_disable()
+        model.activation_checkpointing_disable()
