@@ -5,11 +5,12 @@ passes of so many tokens, with the logits of a tile of completion tokens at a ti
 for the backward pass (counted on the saved tensors of Llama and Qwen2):
 
 1. the inputs of the norms, in fp32;
-2. queries, keys and values repeated to all heads, and the attention's result; one fp32 number a head;
+2. queries, keys and values repeated to all heads, and the attention's result; one fp32 number a head; packed, also the
+   keys and values as they were;
 3. of the feed-forward part its two products and the activation between them;
 4. the inputs of the adapted layers, and what the adapters' first matrix makes of them. Under mixed precision each layer
    keeps a 16-bit copy of its own input, in fp32 layers share it;
-5. the mask as numbers, once a layer.
+5. the mask as numbers: packed, once, for what follows the prompts; else once a layer.
 
 Gradient checkpointing keeps a layer's input instead, and all of this for one layer at a time.
 """
@@ -184,7 +185,7 @@ def _update(shape: Shape, config: Config, device: DeviceKind) -> dict[str, float
     completions = len(lengths) * (completions_of_one_prompt(config) if shape.packs else 1)
     scored = completions * completion_tokens(config)
     vectors = 2 if config.policy.entropy_coef else 1  # how log-probabilities, and entropies, change with the states
-    kept, at_work = activations(shape, config, device, lengths)
+    kept, at_work = activations(shape, config, device, lengths, shares_prompt=shape.packs)
     tile = _TILE_COPIES * _FP32 * min(_TILE, scored * shape.vocabulary)
     return {
         "activations": kept,
@@ -205,16 +206,20 @@ def _warm_start(shape: Shape, config: Config, device: DeviceKind) -> dict[str, f
 
 
 def _rollout(shape: Shape, config: Config, size: int) -> dict[str, float]:
-    """Decoding the completions of a step, after their prompts, whose cache is not yet copied for each row."""
+    """Decoding the completions of a step; packed, the prompt of a group is in the cache once."""
     rows = config.policy.prompts_per_step * config.policy.num_generations
-    parts = _decoding(shape, rows, config, size)
-    reading = _reading(shape, config.policy.prompts_per_step if shape.packs else rows, config, size)
-    return {**parts, "working memory": max(parts["working memory"], reading - parts["cache"])}
+    prompts = config.policy.prompts_per_step if shape.packs else rows
+    parts = _decoding(shape, rows, prompts, config, size)
+    # While the prompts are read, there is nothing else in the cache, and nothing is drawn.
+    cached = shape.layers * shape.cached * size * prompts * config.prompt.max_tokens
+    reading = cached + _reading(shape, prompts, config, size) - parts["cache"] - parts["logits"]
+    casts = size * adapter_parameters(shape, config) if size < _FP32 else 0.0  # adapters in the precision at work
+    return {**parts, "working memory": max(parts["working memory"], reading) + casts}
 
 
 def _answers(shape: Shape, rows: int, config: Config, size: int) -> dict[str, float]:
     """Decoding a batch of answers, each row's prompt computed on its own."""
-    parts = _decoding(shape, rows, config, size)
+    parts = _decoding(shape, rows, rows, config, size)
     return {**parts, "working memory": max(parts["working memory"], _reading(shape, rows, config, size))}
 
 
@@ -227,23 +232,36 @@ def _reading(shape: Shape, prompts: int, config: Config, size: int) -> float:
     return prompts * length * (size * (5 * shape.intermediate + 2 * shape.hidden) + (1 + size) * length)
 
 
-def _decoding(shape: Shape, rows: int, config: Config, size: int) -> dict[str, float]:
-    one_layer = shape.cached * size * rows * (config.prompt.max_tokens + completion_tokens(config))
+def _decoding(shape: Shape, rows: int, prompts: int, config: Config, size: int) -> dict[str, float]:
+    """Where rows share prompts, a layer sees several queries a prompt, for which keys and values are repeated."""
+    tokens = prompts * config.prompt.max_tokens + rows * completion_tokens(config)
+    one_layer = shape.cached * size * tokens
+    repeated = 2 * shape.attention * size * tokens if prompts < rows and 2 * shape.attention > shape.cached else 0
     return {
         "cache": shape.layers * one_layer,
         "logits": _DECODING_COPIES * _FP32 * rows * shape.vocabulary,
-        "working memory": one_layer / 2,  # the keys, or the values, of a layer grow into new ones
+        "working memory": max(one_layer / 2, repeated),  # the keys, or the values, of a layer grow into new ones
     }
 
 
-def activations(shape: Shape, config: Config, device: DeviceKind, lengths: list[int]) -> tuple[float, float]:
-    """What is kept for the backward pass of such rows, and what comes on top of it while a layer is passed back."""
+def activations(
+    shape: Shape, config: Config, device: DeviceKind, lengths: list[int], *, shares_prompt: bool = False
+) -> tuple[float, float]:
+    """What is kept for the backward pass of such rows, and what comes on top of it while a layer is passed back.
+
+    All are one batch. Rows that share their prompt are packed trees.
+    """
     size = bytes_of_number(device)
     tokens, squares = sum(lengths), sum(length**2 for length in lengths)
     a_token, a_layer = _kept_by_layer(shape, config, size)
-    layer = tokens * a_token + squares * size + a_layer
     ends = _FP32 * tokens * shape.hidden  # into the last norm
-    masks = squares  # a byte for who may see whom
+    if shares_prompt:
+        a_token += size * shape.cached
+        layer = tokens * a_token + a_layer
+        masks = size * sum(length * (length - config.prompt.max_tokens + 1) for length in lengths)
+    else:
+        layer = tokens * a_token + squares * size + a_layer
+        masks = squares  # a byte for who may see whom
     if checkpoints(config.policy, device):
         kept = shape.layers * tokens * shape.hidden * size
         return kept + ends + masks, (1 + _BACKWARD_SHARE) * layer

@@ -126,14 +126,11 @@ class PolicyTrainer(BoundedTrainer):
                 model,
                 prompt_ids[::num_generations],
                 num_generations,
-                pad_id=self.processing_class.pad_token_id,
-                generation_config=self.generation_config,
+                draw=shared_prefix.StreamSampling(self.temperature, len(prompt_ids)),
+                max_new_tokens=self.max_completion_length,
+                stop_ids=self.eos_token_ids,
             )
-        return [self._until_end(row) for row in rows.tolist()], None
-
-    def _until_end(self, ids: list[int]) -> list[int]:
-        end = next((n for n, token in enumerate(ids) if token in self.eos_token_ids), len(ids) - 1)
-        return ids[: end + 1]
+        return rows, None
 
     def _calculate_rewards(self, *given: Any) -> torch.Tensor:
         """(B*G, R) normalised rewards of all processes; NaN where a reward does not apply."""

@@ -29,7 +29,10 @@ def test_the_estimate_is_within_15_percent_of_what_a_step_takes(case):
     from prlm_cli.models.shapes import shape_of_config
 
     small = case._replace(
-        sizes=case.sizes | {"num_hidden_layers": 2}, prompt=case.prompt // 2, completion=case.completion // 2
+        sizes=case.sizes | {"num_hidden_layers": 2},
+        prompt=case.prompt // 2,
+        completion=case.completion // 2,
+        pass_tokens=case.pass_tokens and case.pass_tokens // 2,
     )
     estimate = memory_of(shape_of_config(model_of(small)), small.settings(), small.device)
 

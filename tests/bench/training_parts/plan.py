@@ -7,14 +7,13 @@ allocator hands out, at its peak. The precision of a GPU is had on a CPU by 16-b
 from __future__ import annotations
 
 import gc
-import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from prlm_cli.core.configuration import resolve
 from prlm_cli.core.settings import Config
@@ -76,7 +75,7 @@ CASES = (
     Case("llama_fp32", "llama", _sizes(256, 704, 6, 4, 2), "cpu", 320, 48, 8, 1),
     Case("qwen_fp32_checkpointing", "qwen2", _sizes(384, 1024, 8, 6, 2), "cpu", 512, 32, 4, 2, "on"),
     Case("llama_bf16_groups", "llama", _sizes(384, 1024, 4, 6, 3), "cuda", 256, 64, 4, 2, pass_tokens=1200),
-    Case("llama_bf16_part", "llama", _sizes(384, 1024, 4, 6, 3), "cuda", 256, 64, 8, 1, pass_tokens=600),
+    Case("llama_bf16_part", "llama", _sizes(384, 1024, 4, 6, 3), "cuda", 256, 64, 4, 2, pass_tokens=400),
     Case("qwen_bf16_checkpointing", "qwen2", _sizes(512, 1536, 6, 8, 2), "cuda", 512, 16, 8, 1, "on"),
 )
 
@@ -144,12 +143,9 @@ def measured_bytes(case: Case) -> Measured:
 
     def rollout() -> None:
         prompts = [[group + 1] * (case.prompt - group) for group in range(case.prompts)]  # of different lengths
-        generation = GenerationConfig(
-            max_new_tokens=case.completion, do_sample=True, temperature=settings.policy.temperature, top_k=0
-        )
-        with precision(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            shared_prefix.rollouts(model, prompts, case.group, pad_id=0, generation_config=generation)
+        draw = shared_prefix.StreamSampling(settings.policy.temperature, case.prompts * case.group)
+        with precision():
+            shared_prefix.rollouts(model, prompts, case.group, draw=draw, max_new_tokens=case.completion, stop_ids=())
 
     kept = kept_bytes(model, forward)
     update()
@@ -211,7 +207,6 @@ def _model(case: Case) -> Any:
     model = add_adapter(
         base.to(torch.float32 if case.device == "cpu" else torch.bfloat16), case.settings().model, seed=0
     )
-    model.generation_config.eos_token_id = None  # every completion has its full length
     model.train()
     if case.checkpointing == "on":
         model.activation_checkpointing_enable({"use_reentrant": False})
