@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from prlm_cli import ui
-from prlm_cli.core.errors import OutOfMemoryError, PrlmError, StorageError, did_you_mean
+from prlm_cli.core.errors import OutOfMemoryError, PrlmError, StorageError, did_you_mean, is_out_of_memory
 from prlm_cli.core.files import where_disk_ends
 from prlm_cli.version import __version__
 
@@ -157,7 +157,7 @@ def _code_of(error: Exception) -> int:
 def _known(error: Exception) -> PrlmError | None:
     """What Python and torch raise where memory or the disk ends, as an error of ours."""
     known: PrlmError
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         known = OutOfMemoryError("out of memory", hint="try smaller batches, shorter prompts or --qlora")
     elif reason := where_disk_ends(error):
         _discard_stdout()  # it may be what could not be written
@@ -166,14 +166,6 @@ def _known(error: Exception) -> PrlmError | None:
         return None
     known.__cause__ = error
     return known
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    message = str(error).lower()  # torch has no type of its own for it on a CPU
-    phrases = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, RuntimeError) and any(phrase in message for phrase in phrases)
 
 
 def _discard_stdout() -> None:

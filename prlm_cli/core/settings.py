@@ -257,7 +257,10 @@ class PolicySettings(Section, kw_only=True, frozen=True):
     epsilon_high: Annotated[Positive, "Upper clip of the ratio."] = 0.28
     entropy_coef: Annotated[NotNegative, "Weight of the entropy in the loss; above 0, the policy explores."] = 0.0
     max_grad_norm: Annotated[Positive, "Gradient clipping."] = 0.2
-    micro_batch: Annotated[Count | None, "Completions a forward pass; default: all of a step."] = None
+    micro_batch_tokens: Annotated[
+        Count | None,
+        "Most tokens of a forward pass, which changes memory alone; default: a prompt and its completions.",
+    ] = None
     gradient_checkpointing: Annotated[
         Literal["auto", "on", "off"], "Compute activations again instead of keeping them; auto: on a GPU."
     ] = "auto"

@@ -98,11 +98,11 @@ class Policy:
 
     def fingerprint(self) -> str:
         """Identifies what it answers by, prompts aside: weights, tokenizer, and their precision on this device."""
-        from prlm_cli.models.loading import fingerprint_of
+        from prlm_cli.models.loading import fingerprint_of, is_quantised
 
         assert self.folders, "weights that change have no fingerprint"
-        is_quantised = hasattr(self.model.config, "quantization_config")
-        facts = (*map(fingerprint_of, self.folders), self.model.dtype, self.model.device.type, is_quantised)
+        precision = (self.model.dtype, self.model.device.type, is_quantised(self.model))
+        facts = (*map(fingerprint_of, self.folders), *precision)
         return hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
 
     def engine(self, config: Config, *, temperature: float | None = None) -> Engine:

@@ -163,6 +163,7 @@ def _train(
                 *watching.callbacks(evaluate, config.policy.eval_steps),
                 *tracker_callbacks(config.policy.trackers, run.trackers, run.name),
             ],
+            note=reporter.note,
             vary=varied if noise else None,
             measures=measures(context),
         )

@@ -4,7 +4,8 @@ Source: Shao et al., DeepSeekMath (arXiv 2402.03300), as in PrLM (arXiv 2508.073
 PrLM's released training in this:
 
 1. Prompts are built and bounded by our builder and handed over as token ids; TRL knows them by the query's id only.
-2. The prompt of a group is computed once (`shared_prefix`), with the same values as stock TRL's separate rows.
+2. The prompt of a group is computed once (`shared_prefix`), with the same values as stock TRL's separate rows, and a
+   step in passes of bounded memory (`bounded_trainer`), with the same gradient.
 3. The order of the queries is written down for all steps before training, so a resumed run sees the same.
 4. Adapters of a 4-bit model train in fp32.
 5. A reward must be finite; a batch that no reward function scores is an error.
@@ -19,25 +20,27 @@ PrLM's released training in this:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from transformers import TrainerCallback
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import nanstd
 
-from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.records import Retrieved
 from prlm_cli.core.settings import PolicySettings
 from prlm_cli.models.adapters import train_in_fp32
+from prlm_cli.models.loading import is_quantised
 from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.rewards import Reward
 from prlm_cli.training import shared_prefix
 from prlm_cli.training.arguments import common_arguments
+from prlm_cli.training.back_off import BackOff
+from prlm_cli.training.bounded_trainer import LESS_MEMORY, BoundedTrainer
 from prlm_cli.training.callbacks import Diverged, NotFinite, StopOnSignal
 from prlm_cli.training.checkpoints import SealCheckpoints, train_on
 from prlm_cli.training.dynamic_sampling import Drawn, Resampling, of_rows, varies
@@ -53,8 +56,8 @@ class Rollout(NamedTuple):
     query: Retrieved
 
 
-class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
-    """TRL's trainer with prompts as token ids and the prompt of a group computed once.
+class PolicyTrainer(BoundedTrainer):
+    """The trainer with prompts as token ids and normalised rewards.
 
     Args:
         prompt_ids: Query id -> its prompt.
@@ -63,7 +66,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         skips: Whether groups without variance are left out.
         resampling: Draws others in their place; None draws none.
         measures: Name -> what is logged of the completions beside the rewards, and does not train.
-        arguments: Of TRL's trainer.
+        note: Takes a line when memory has run out.
+        arguments: Of the trainer below.
     """
 
     def __init__(
@@ -72,12 +76,14 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         prompt_ids: Mapping[str, list[int]],
         stop_ids: Sequence[int],
         normalization: RewardNormalization,
+        note: Callable[[str], None],
         skips: bool = False,
         resampling: Resampling | None = None,
         measures: Mapping[str, Callable[..., list[float | None]]] = MappingProxyType({}),
         **arguments: Any,
     ) -> None:
-        super().__init__(**arguments)
+        super().__init__(note=note, **arguments)
+        self._rollouts = BackOff("rollouts at once", None, note, hint=LESS_MEMORY)
         self._prompt_ids = prompt_ids
         self._measures = measures
         self._normalization = normalization
@@ -87,7 +93,6 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         self._drawn: Drawn | None = None  # what the step's rollouts are, where they were drawn before TRL asks for them
         self.eos_token_ids = list(stop_ids)
         self.generation_config.eos_token_id = list(stop_ids)
-        self.shares_prefix = not shared_prefix.why_not(self.model)
         train_in_fp32(self.model)
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
@@ -98,11 +103,20 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     ) -> tuple[list[list[int]], None]:
         if self._drawn:
             return self._drawn.completion_ids, None
-        if not self.shares_prefix:
-            found: tuple[list[list[int]], None] = super()._generate_single_turn(
-                prompt_ids, images, multimodal_fields, num_generations, **options
-            )
-            return found
+        draw = self._draw_sharing_prompts if self.shares_prefix else super()._generate_single_turn
+
+        def generate() -> list[list[int]]:
+            completions: list[list[int]] = []
+            for rows in _rollouts_at_once(prompt_ids, num_generations, self._rollouts.most):
+                self._rollouts.works_on(len(rows), is_smallest=len(rows) == 1)
+                completions += draw(rows, images, multimodal_fields, min(len(rows), num_generations), **options)[0]
+            return completions
+
+        return self._rollouts.retried(generate), None
+
+    def _draw_sharing_prompts(
+        self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, **options: Any
+    ) -> tuple[list[list[int]], None]:
         with (
             unwrap_model_for_generation(
                 self.model_wrapped,
@@ -116,14 +130,11 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
                 model,
                 prompt_ids[::num_generations],
                 num_generations,
-                pad_id=self.processing_class.pad_token_id,
-                generation_config=self.generation_config,
+                draw=shared_prefix.StreamSampling(self.temperature, len(prompt_ids)),
+                max_new_tokens=self.max_completion_length,
+                stop_ids=self.eos_token_ids,
             )
-        return [self._until_end(row) for row in rows.tolist()], None
-
-    def _until_end(self, ids: list[int]) -> list[int]:
-        end = next((n for n, token in enumerate(ids) if token in self.eos_token_ids), len(ids) - 1)
-        return ids[: end + 1]
+        return rows, None
 
     def _calculate_rewards(self, inputs: Any, prompts: list[str], completions: list[str], ids: Any) -> torch.Tensor:
         """(B*G, R) normalised rewards of all processes; NaN where a reward does not apply."""
@@ -196,40 +207,6 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         for name, value in figures.items():
             self._metrics["train" if self.model.training else "eval"][name][-1] = value.item()
 
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: Any,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        compute_entropy: bool = False,
-        **options: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """(B*G, C) log-probabilities, and entropies where asked for; zero where masked."""
-        if not self.shares_prefix:
-            scored: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None] = (
-                super()._get_per_token_logps_and_entropies(
-                    model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **options
-                )
-            )
-            return scored
-        logps = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)  # (B*G, C)
-        entropies = torch.zeros_like(logps)
-        with self.accelerator.autocast():
-            for rows, prompt, completions in _groups(input_ids, attention_mask, logits_to_keep):
-                group = shared_prefix.score_group(
-                    model, prompt, completions, self.temperature, entropy_gradient=self._entropy_bonus_enabled
-                )
-                for row, found in zip(rows, group, strict=True):
-                    at = torch.arange(len(found.logps), device=logps.device)
-                    logps = logps.index_put((torch.full_like(at, row), at), found.logps)
-                    entropies = entropies.index_put((torch.full_like(at, row), at), found.entropies)
-        if not logps.requires_grad and torch.is_grad_enabled():
-            # Every completion was cut and masked: the step has no gradient, but the trainer needs one to pass back.
-            logps = logps + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
-        return logps, entropies if compute_entropy else None, None
-
 
 def train_grpo(
     model: Any,
@@ -243,6 +220,7 @@ def train_grpo(
     seed: int,
     checkpoints: Path,
     callbacks: Sequence[TrainerCallback],
+    note: Callable[[str], None],
     vary: Callable[[Rollout, int], Rollout] | None = None,
     measures: Mapping[str, Reward] = MappingProxyType({}),
 ) -> int:
@@ -260,15 +238,17 @@ def train_grpo(
         checkpoints: Folder for checkpoints.
         callbacks: Progress, log and held-out evaluation.
         vary: Gives the rollout that is trained on the n-th time, from 0, that a query comes.
+        note: Takes a line when memory has run out and less is done at once.
         measures: Name -> what is logged of the completions, as `completions/NAME`, and does not train.
 
     Returns:
         The step it went on from; 0 for a fresh start.
 
     Raises:
-        SettingsError: If there are fewer queries than one step takes, or the batch sizes do not divide.
+        SettingsError: If there are fewer queries than one step takes.
         Diverged: If a reward is not finite, or nothing scores a batch.
         NotFinite: If the loss, the gradient or the policy's scores are not finite.
+        OutOfMemoryError: If a single completion does not fit.
         StorageError: If a checkpoint cannot be written.
     """
     by_id = {rollout.query.query_id: rollout for rollout in rollouts}
@@ -280,6 +260,7 @@ def train_grpo(
         by_id = {f"{query_id}#{n}": vary(by_id[query_id], n) for query_id, n in passes(order)}
         order = list(by_id)
     resampling = Resampling(by_id, settings.num_generations, settings.resample_rounds, seed)
+    weights = [weight for _, weight in rewards.values()]
     stop = StopOnSignal(settings.num_iterations)
     with quiet_libraries(), stop:
         from datasets import Dataset
@@ -288,11 +269,13 @@ def train_grpo(
             prompt_ids={query_id: rollout.prompt_ids for query_id, rollout in by_id.items()},
             stop_ids=stop_ids,
             normalization=normalization,
+            micro_batch_tokens=settings.micro_batch_tokens,
+            note=note,
             skips=settings.zero_variance != "keep",
             resampling=resampling if settings.zero_variance == "resample" else None,
             measures={name: _for_trl(name, measure, by_id) for name, measure in measures.items()},
             model=model,
-            args=_arguments(settings, max_new_tokens, seed, checkpoints, [weight for _, weight in rewards.values()]),
+            args=_arguments(settings, max_new_tokens, seed, checkpoints, weights, quantised=is_quantised(model)),
             train_dataset=Dataset.from_dict({"prompt": order}),
             processing_class=tokenizer,
             reward_funcs=[_for_trl(name, reward, by_id) for name, (reward, _) in rewards.items()],
@@ -303,20 +286,14 @@ def train_grpo(
 
 
 def _arguments(
-    settings: PolicySettings, max_new_tokens: int, seed: int, checkpoints: Path, weights: list[float]
+    settings: PolicySettings,
+    max_new_tokens: int,
+    seed: int,
+    checkpoints: Path,
+    weights: list[float],
+    *,
+    quantised: bool = False,
 ) -> GRPOConfig:
-    completions = settings.prompts_per_step * settings.num_generations
-    micro_batch = settings.micro_batch or completions
-    if completions % micro_batch:
-        raise SettingsError(
-            f"policy.micro_batch={micro_batch} does not divide the {completions} completions of a step",
-            hint=f"use a divisor of {completions}",
-        )
-    if settings.zero_variance != "keep" and micro_batch != completions:
-        raise SettingsError(
-            f"policy.zero_variance={settings.zero_variance} takes the completions of a step at once",
-            hint="leave policy.micro_batch unset",
-        )
     return GRPOConfig(
         **common_arguments(
             checkpoints,
@@ -324,9 +301,10 @@ def _arguments(
             learning_rate=settings.learning_rate,
             seed=seed,
             gradient_checkpointing=settings.gradient_checkpointing,
+            quantised=quantised,
         ),
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=completions // micro_batch,
+        per_device_train_batch_size=settings.prompts_per_step * settings.num_generations,
+        gradient_accumulation_steps=1,  # the trainer cuts the step by itself
         num_generations=settings.num_generations,
         max_completion_length=max_new_tokens,
         temperature=settings.temperature,
@@ -364,16 +342,11 @@ def _for_trl(name: str, reward: Reward, by_id: Mapping[str, Rollout]) -> Callabl
     return scored
 
 
-def _groups(
-    input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_length: int
-) -> list[tuple[list[int], list[int], list[list[int]]]]:
-    """Rows with the same prompt together: their numbers, the prompt, and their completions without padding."""
-    groups: dict[tuple[int, ...], tuple[list[int], list[list[int]]]] = {}
-    for row, (ids, mask) in enumerate(zip(input_ids.tolist(), attention_mask.tolist(), strict=True)):
-        kept = [token for token, m in zip(ids[:-completion_length], mask[:-completion_length], strict=True) if m]
-        completion = [token for token, m in zip(ids[-completion_length:], mask[-completion_length:], strict=True) if m]
-        if completion:
-            rows, completions = groups.setdefault(tuple(kept), ([], []))
-            rows.append(row)
-            completions.append(completion)
-    return [(rows, list(prompt), completions) for prompt, (rows, completions) in groups.items()]
+def _rollouts_at_once(prompts: list[list[int]], group: int, most: int | None) -> Iterator[list[list[int]]]:
+    """The prompts of a step, each of which comes as often as a group has rollouts, in whole groups or parts of one."""
+    if most is None or most >= group:
+        size = len(prompts) if most is None else most - most % group
+        yield from (prompts[n : n + size] for n in range(0, len(prompts), size))
+        return
+    for start in range(0, len(prompts), group):
+        yield from (prompts[n : min(n + most, start + group)] for n in range(start, start + group, most))

@@ -12,6 +12,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from prlm_cli.core.reporting import Stage
 from prlm_cli.core.settings import WarmStartSettings
+from prlm_cli.models.loading import is_quantised
 from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.training.arguments import common_arguments
 from prlm_cli.training.callbacks import Log, ReportProgress, StopOnSignal
@@ -70,6 +71,7 @@ def train_supervised(
                 learning_rate=settings.learning_rate,
                 seed=seed,
                 gradient_checkpointing=gradient_checkpointing,
+                quantised=is_quantised(model),
             ),
             per_device_train_batch_size=micro_batch,
             gradient_accumulation_steps=settings.batch_size // micro_batch,

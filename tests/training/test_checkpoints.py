@@ -235,7 +235,9 @@ class KillAt(TrainerCallback):
             raise Killed
 
 
-@pytest.mark.parametrize("fields", [{}, {"micro_batch": 4}, {"beta": 0.1}], ids=["plain", "micro batches", "KL term"])
+@pytest.mark.parametrize(
+    "fields", [{}, {"micro_batch_tokens": 20}, {"beta": 0.1}], ids=["plain", "micro batches", "KL term"]
+)
 def test_a_grpo_run_that_was_killed_goes_on_as_if_it_had_not_been(tiny_model, tmp_path, fields):
     few = {"steps": 4, "save_steps": 2} | fields
     unbroken, tokenizer = trainable(tiny_model)
