@@ -5,7 +5,6 @@ A subcommand's module is imported when it runs; the listing needs only the sente
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -18,7 +17,15 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from prlm_cli import ui
-from prlm_cli.core.errors import OutOfMemoryError, PrlmError, SettingsError, StorageError, did_you_mean
+from prlm_cli.core.errors import (
+    OutOfMemoryError,
+    PrlmError,
+    SettingsError,
+    StorageError,
+    did_you_mean,
+    is_out_of_memory,
+)
+from prlm_cli.core.files import where_disk_ends
 from prlm_cli.core.ranks import world_size
 from prlm_cli.version import __version__
 
@@ -173,23 +180,15 @@ def _is_echo() -> bool:
 def _known(error: Exception) -> PrlmError | None:
     """What Python and torch raise where memory or the disk ends, as an error of ours."""
     known: PrlmError
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         known = OutOfMemoryError("out of memory", hint="try smaller batches, shorter prompts or --qlora")
-    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    elif reason := where_disk_ends(error):
         _discard_stdout()  # it may be what could not be written
-        known = StorageError(str(error.strerror), hint="free some space")
+        known = StorageError(reason, hint="free some space")
     else:
         return None
     known.__cause__ = error
     return known
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    message = str(error).lower()  # torch has no type of its own for it on a CPU
-    phrases = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, RuntimeError) and any(phrase in message for phrase in phrases)
 
 
 def _discard_stdout() -> None:

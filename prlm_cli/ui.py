@@ -18,11 +18,12 @@ from prlm_cli.core.reporting import Stage
 
 if TYPE_CHECKING:
     from msgspec import Struct
-    from rich.console import Console
-    from rich.progress import Progress
+    from rich.console import Console, Group
+    from rich.live import Live
 
 _PLAIN_EVERY = 30.0  # seconds between progress lines where stderr is no terminal
 _ETA_WINDOW = 600.0  # seconds whose pace the time that is left is reckoned from; a step may take a minute
+_BESIDE = 3  # figures that stand beside a bar; more become a table below it
 _ANY_WIDTH = 10_000  # of a table that goes to a file: no column is narrowed
 
 
@@ -31,8 +32,8 @@ class Output:
 
     quiet = False
     verbose = False
-    live: Progress | None = None
-    """The live line that is on the terminal now."""
+    live: Live | None = None
+    """The progress that is on the terminal now."""
 
 
 def print_line(text: str = "", *, to_stderr: bool = False, end: str = "\n") -> None:
@@ -117,34 +118,47 @@ def visible(text: str) -> str:
 
 
 class _LiveStage:
-    """Progress of one stage as a live line on a terminal."""
+    """Progress of one stage on a terminal: a bar with the figures of the moment beside it; many stand below it."""
 
     def __init__(self, name: str, console: Console) -> None:
+        from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}", markup=False), BarColumn(20), MofNCompleteColumn())
         self._name = name
-        self._progress = Progress(
-            *columns,
-            TimeRemainingColumn(),
+        self._figures: dict[str, float] = {}
+        self._progress = Progress(*columns, TimeRemainingColumn(), speed_estimate_period=_ETA_WINDOW)
+        self._task = self._progress.add_task(name, total=None)
+        self._live = Live(
+            get_renderable=self._drawn,
             console=console,
             auto_refresh=False,  # steps are seconds long: nothing changes between them
             redirect_stdout=False,
-            speed_estimate_period=_ETA_WINDOW,
         )
-        self._task = self._progress.add_task(name, total=None)
 
     def __call__(self, done: int, total: int = 0, **figures: float) -> None:
         if Output.quiet:
             return
-        if Output.live is not self._progress:
+        if Output.live is not self._live:
             stop_progress()
-            Output.live = self._progress
-            self._progress.start()
-        description = " ".join([self._name, *_spelled(figures)])
-        self._progress.update(self._task, completed=done, total=total or None, description=description, refresh=True)
+            Output.live = self._live
+            self._live.start()
+        self._figures = figures
+        beside = _spelled(figures) if len(figures) <= _BESIDE else []
+        description = " ".join([self._name, *beside])
+        self._progress.update(self._task, completed=done, total=total or None, description=description)
+        self._live.refresh()
         if done == total:
             stop_progress()
+
+    def _drawn(self) -> Group:
+        from rich.columns import Columns
+        from rich.console import Group
+        from rich.text import Text
+
+        below = [Text(f"{name} {value:.3g}") for name, value in self._figures.items()]
+        table = [Columns(below, equal=True, padding=(0, 3))] if len(below) > _BESIDE else []
+        return Group(self._progress, *table)
 
 
 class _PlainStage:

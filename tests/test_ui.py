@@ -48,6 +48,19 @@ def test_a_live_line_shows_figures_and_is_ended_by_the_last_item(terminal):
     assert written.count(_HIDE) == written.count(_SHOW) == 1 and written.endswith(_SHOW)
 
 
+def test_many_figures_are_a_table_below_the_bar(terminal):
+    stderr = terminal()
+    figures = {"reward": 0.61, "overlap": 0.58, "held-out": 0.34125, "tokens/s": 312.0, "GB": 2.5}
+    stage = ui.Terminal().stage("GRPO")
+    stage(1, 3, **figures)
+    stage(2, 3, **figures | {"reward": 0.75})
+    ui.stop_progress()
+
+    bar, table = stderr.getvalue().rsplit("GRPO", 1)[1].split("\n")[:2]
+    assert "2/3" in bar and "reward" not in bar
+    assert table.split() == ["reward", "0.75", "overlap", "0.58", "held-out", "0.341", "tokens/s", "312", "GB", "2.5"]
+
+
 def test_what_is_said_meanwhile_stands_on_a_line_of_its_own(terminal):
     stderr = terminal()
     stage = ui.Terminal().stage("GRPO")

@@ -42,5 +42,6 @@ def retrieve(
         found = queries_from(store, path=queries, split=split, user_id=user, text=text)
         window = 1 if queries == STDIN else WINDOW  # a stream is answered line by line
         on = options.engine_of(engine)
-        results = run(store, found, settings, seed=config.seed, window=window, engine=on, reporter=reporter)
+        prompt, seed = config.prompt, config.seed
+        results = run(store, found, settings, prompt=prompt, seed=seed, window=window, engine=on, reporter=reporter)
         options.deliver(results, output=output, force=force, as_json=json)

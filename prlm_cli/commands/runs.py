@@ -24,6 +24,7 @@ _KEY_METRICS = {
     "best_heldout": "held-out",
     "best_step": "best step",
     "reward_last_quarter": "reward",
+    "stopped_by": "stopped by",
     "examples": "examples",
 }
 

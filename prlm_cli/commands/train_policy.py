@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import typer
+
 from prlm_cli import ui
 from prlm_cli.commands import options
 from prlm_cli.commands.flags import Config, config_flags
@@ -19,8 +23,10 @@ app = options.new_app()
     reasoning="prompt.reasoning",
     warm_start="warm_start.kind",
     start_from="policy.start_from",
+    contrast="policy.contrast",
     num_generations="policy.num_generations",
     learning_rate="policy.learning_rate",
+    profile_noise="policy.profile_noise",
     k="retrieval.k",
     retriever="retrieval.retriever",
     seed="seed",
@@ -39,7 +45,7 @@ def train_policy(
     """Train the policy: a warm start, then GRPO.
 
     The reward is overlap with the user's real answer, form, and the newest reward model that passed its gate. The same
-    command again goes on with an interrupted run.
+    command again goes on with an interrupted run. Exits with 1 where the watchdog ended the run.
 
     Example: prlm train-policy --qlora
     Example: prlm train-policy --config recipes/cpu.toml --seed 1
@@ -59,6 +65,7 @@ def train_policy(
             print_dry_run(config, as_json=json)
         return
     from prlm_cli.pipeline.train_policy import train_policy as run
+    from prlm_cli.pipeline.watching import EARLY_STOP
 
     trained = run(
         options.open_workspace(workspace),
@@ -73,8 +80,14 @@ def train_policy(
         return
     if json:
         ui.print_json({"run": trained.name, **trained.metrics})
-        return
-    ui.print_table(
-        ["policy", trained.name],
-        [[key.replace("_", " "), f"{v:.4g}" if isinstance(v, float) else v] for key, v in trained.metrics.items()],
-    )
+    else:
+        rows = [[key.replace("_", " "), _spelled(value)] for key, value in trained.metrics.items()]
+        ui.print_table(["policy", trained.name], rows)
+    if trained.metrics.get("stopped_by") not in (None, EARLY_STOP):
+        raise typer.Exit(1)  # done, but it went wrong
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

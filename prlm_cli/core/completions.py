@@ -21,7 +21,8 @@ _TAG = re.compile(r"<(/?)(think|answer)>", re.IGNORECASE)
 _THINK = re.compile(r"<think>", re.IGNORECASE)
 _END_THINK = re.compile(r"</think>", re.IGNORECASE)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
-_QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019"}
+_BOLD = "**"
+_QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019", _BOLD: _BOLD}
 
 
 class Parsed(NamedTuple):
@@ -111,11 +112,19 @@ def _first_line(text: str, cue: str) -> str | None:
 
 
 def _without_label(text: str, cue: str) -> str:
+    """The text without the cue before it, which some models set in bold, alone or together with the answer."""
     label, colon, rest = text.partition(":")
-    return rest.strip() if colon and label.strip().lower() == cue.lower() else text
+    if not colon or label.strip(" *").lower() != cue.lower():
+        return text
+    rest = rest.strip()
+    if not label.lstrip().startswith(_BOLD):
+        return rest
+    return rest.removeprefix(_BOLD).lstrip() if rest.startswith(_BOLD) else rest.removesuffix(_BOLD)
 
 
 def _strip_quotes(text: str) -> str:
-    while len(text) >= 2 and _QUOTES.get(text[0]) == text[-1] and text[-1] not in text[1:-1]:
-        text = text[1:-1].strip()
+    for opening, closing in _QUOTES.items():
+        inner = text[len(opening) : -len(closing)]
+        if text == f"{opening}{inner}{closing}" and closing not in inner:
+            return _strip_quotes(inner.strip())
     return text

@@ -71,6 +71,15 @@ class StorageError(PrlmError):
     exit_code = 5
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python or torch says that memory has run out."""
+    if isinstance(error, MemoryError):
+        return True
+    message = str(error).lower()  # torch has no type of its own for it on a CPU
+    phrases = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(phrase in message for phrase in phrases)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint that names the nearest known word, or lists the known ones where none is near."""
     import difflib

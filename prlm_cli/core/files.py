@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,6 +34,23 @@ def replace_file(path: Path, content: Iterable[bytes]) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             Path(temporary).unlink()
+
+
+_DISK_ENDS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TORCH_STOPPED = ("unexpected pos", "iostream error")  # its writer of checkpoints does not say why
+
+
+def where_disk_ends(error: BaseException) -> str | None:
+    """What the system says of a file that could not be written to its end; None for any other error."""
+    if isinstance(error, OSError):
+        return error.strerror if error.errno in _DISK_ENDS else None
+    message = str(error)
+    for number in _DISK_ENDS:
+        if f"(os error {number})" in message:  # safetensors
+            return os.strerror(number)
+    if any(phrase in message for phrase in _TORCH_STOPPED):
+        return "a file could not be written to its end"
+    return None
 
 
 def private(name: str, flags: int) -> int:

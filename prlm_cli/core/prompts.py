@@ -6,7 +6,8 @@ A prompt is a query, the records retrieved for it and an instruction, in one of 
     turns        each record a user turn and an assistant turn, the query the last user turn
     document     one user turn with the instruction and the records in it, the answer's cue opened in the reply
 
-With reasoning, the prompt ends by opening <think>; the completion closes it, and then gives the cue and the answer.
+With a card, a line of the author's habits stands above the records. With reasoning, the prompt ends by opening <think>;
+the completion closes it, and then gives the cue and the answer.
 
 Differs from PrLM's released code (method reference, section 2): one builder for training and inference (defect 4), and
 a budget per record instead of a blind cut of the whole prompt (5).
@@ -24,11 +25,12 @@ import msgspec
 from prlm_cli.core import completions
 from prlm_cli.core.completions import UNTITLED, Parsed, without_tags
 from prlm_cli.core.errors import SettingsError
-from prlm_cli.core.records import ProfileDocument
+from prlm_cli.core.records import Document, ProfileDocument
 from prlm_cli.core.settings import Layout
 
 _NOT_THEIRS = "(by somebody else)"
 _OF_NOTHING_KNOWN = "(an earlier one, of the author's own accord)"
+_CARD = "The author's habits"
 _MIN_RECORD_TEXT_TOKENS = 8  # below this a record's text says nothing; rather show one record fewer
 
 
@@ -57,6 +59,10 @@ class Task:
             return record.text, title
         return "" if title == UNTITLED else title, record.text
 
+    def answer_of(self, document: Document) -> str:
+        """What the author made of it; empty where that is not known."""
+        return (document.text if self.writes_texts else document.title or "").strip()
+
 
 class Message(NamedTuple):
     """One turn of a chat."""
@@ -67,19 +73,27 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is encoded: turns through the chat template, or one text; then `opening`, which is never the user's."""
+    """What is encoded: turns through the chat template, or one text; then `opening`, which is never the user's.
+
+    `reasons` is for templates that write something else where no thought is wanted.
+    """
 
     messages: tuple[Message, ...]
     is_chat: bool
     opening: str
+    reasons: bool = False
 
 
 class Codec(Protocol):
     """A tokenizer as the builder needs it. Control tokens written in messages are encoded as plain text."""
 
     @property
-    def opens_reasoning(self) -> bool:
-        """Whether the chat template itself opens <think> in the reply."""
+    def reasons_by_itself(self) -> bool:
+        """Whether the model thinks before it answers without having been taught to here."""
+        ...
+
+    def begin_reply(self, *, reasons: bool) -> str:
+        """What is to follow the template's own beginning of a reply: then a thought is open, or none can begin."""
         ...
 
     def encode(self, prompt: Prompt) -> list[int]:
@@ -114,6 +128,7 @@ class PromptBuilder:
         reasoning: Whether the policy reasons before it answers.
         max_tokens: No prompt is longer.
         codec: The policy's tokenizer.
+        card: Whether a prompt has a card.
     """
 
     task: Task
@@ -121,37 +136,48 @@ class PromptBuilder:
     reasoning: bool
     max_tokens: int
     codec: Codec
+    card: bool = False
 
-    def build(self, text: str, profile: Sequence[ProfileDocument]) -> Packed:
+    def build(self, text: str, profile: Sequence[ProfileDocument], card: str | None = None) -> Packed:
         """The prompt for a query's text and its records (best first), cut to fit.
 
         The records share what the rest leaves, in the order of their rank; what one does not use goes to the next. A
-        record with no room for a meaningful piece of its text is left out, the worst first. The query is cut only when
-        it does not fit alone.
+        record with no room for a meaningful piece of its text is left out, the worst first. A card that leaves no
+        room for the query, or for any record, is left out, too. The query is cut only when it does not fit alone.
+
+        Args:
+            text: The query's.
+            profile: Its records.
+            card: How their author writes, where the prompts have cards; empty where nothing is known.
 
         Raises:
-            SettingsError: If not even an empty query fits.
+            SettingsError: If not even an empty query fits, or records have no card although the prompts have.
         """
+        if self.card and profile and card is None:
+            raise SettingsError("records without a card", hint="retrieve them with --set prompt.card=true")
+        return self._build(one_line(text), profile, one_line(card or "") if self.card else "")
+
+    def _build(self, query: str, profile: Sequence[ProfileDocument], card: str) -> Packed:
         shown = tuple(_clean(record) for record in profile)
-        query = one_line(text)
-        ids = self.codec.encode(self._render(query, shown))
+        ids = self.codec.encode(self._render(query, shown, card))
         if len(ids) <= self.max_tokens:
             return Packed(ids, tuple(profile), 0, False)
-        ids = self.codec.encode(self._render(query, ()))
+        ids = self.codec.encode(self._render(query, (), card))
         if len(ids) > self.max_tokens:
-            return self._cut_query(query, len(profile))
-        overhead, fixed = self._fixed_costs(query)
+            return self._build(query, profile, "") if card else self._cut_query(query, len(profile))
+        overhead, fixed = self._fixed_costs(query, card)
         room = self.max_tokens - fixed
         while room > 0:
             packed = self._share(shown, room, overhead)
             if not packed:
                 break
-            full = self.codec.encode(self._render(query, packed))
+            full = self.codec.encode(self._render(query, packed, card))
             if len(full) <= self.max_tokens:
                 cut = sum(a.text != b.text for a, b in zip(packed, shown, strict=False))
                 return Packed(full, tuple(profile[: len(packed)]), cut + len(profile) - len(packed), False)
             room -= len(full) - self.max_tokens
-        return Packed(ids, (), len(profile), False)
+        without = self._build(query, profile, "") if card else None
+        return without if without and without.records else Packed(ids, (), len(profile), False)
 
     def completion(self, answer: str, reasoning: str = "") -> str:
         """The completion that a perfect policy would write after this builder's prompt, end token aside.
@@ -166,6 +192,20 @@ class PromptBuilder:
     def thought(self, reasoning: str) -> str:
         """The beginning of a completion whose reasoning is given: what remains to be written is the answer."""
         return f"{without_tags(reasoning)}\n</think>\n{self.task.cue}:"
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether the prompt is made of turns, through the chat template where there is one."""
+        return self.layout != "completion"
+
+    @property
+    def opening(self) -> str:
+        """What the prompt ends with, which a completion goes on from."""
+        if self.is_chat:
+            thought = self.codec.begin_reply(reasons=self.reasoning)
+        else:
+            thought = "<think>\n" if self.reasoning else ""
+        return f"{thought}{self.task.cue}:" if self.opens_cue else thought
 
     @property
     def opens_cue(self) -> bool:
@@ -190,27 +230,29 @@ class PromptBuilder:
     def hash(self) -> str:
         """Identifies the form of the prompts: two builders with the same hash render the same text."""
         sample = (ProfileDocument(doc_id="1", text="a text", title="a title", rank=1),)
-        rendered = self._render("the query", sample)
+        rendered = self._render("the query", sample, "a card" if self.card else "")
         facts = repr(
             (rendered.messages, self._render("", ()).messages, rendered.is_chat, rendered.opening, self.max_tokens)
         )
         return hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()
 
-    def _render(self, query: str, records: Sequence[ProfileDocument]) -> Prompt:
+    def _render(self, query: str, records: Sequence[ProfileDocument], card: str = "") -> Prompt:
         ordered = tuple(reversed(records))  # best match last, next to the query
         if self.layout == "completion":
-            messages: tuple[Message, ...] = (Message("user", self._blocks(query, ordered, header=not ordered)),)
+            messages: tuple[Message, ...] = (Message("user", self._blocks(query, ordered, card, header=not ordered)),)
         elif self.layout == "turns":
             examples = [turn for record in ordered for turn in self._turns(record)]
-            messages = (Message("system", self._instruction()), *examples, Message("user", query))
+            system = "\n\n".join([self._instruction(), *_card_line(card)])
+            messages = (Message("system", system), *examples, Message("user", query))
         else:
-            messages = (Message("user", self._blocks(query, ordered, header=True)),)
-        return Prompt(messages, self.layout != "completion", self._opening())
+            messages = (Message("user", self._blocks(query, ordered, card, header=True)),)
+        return Prompt(messages, self.is_chat, self.opening, self.reasoning)
 
-    def _blocks(self, query: str, records: Sequence[ProfileDocument], *, header: bool) -> str:
+    def _blocks(self, query: str, records: Sequence[ProfileDocument], card: str, *, header: bool) -> str:
         end = "\n" if self.layout == "completion" else ""
         asked = f"{self.task.text_label}: {query}{end}"
-        return "\n\n".join([*([self._instruction()] if header else []), *map(self._block, records), asked])
+        above = [*([self._instruction()] if header else []), *_card_line(card)]
+        return "\n\n".join([*above, *map(self._block, records), asked])
 
     def _block(self, record: ProfileDocument) -> str:
         given, answer = self.task.example(record)
@@ -232,13 +274,6 @@ class PromptBuilder:
             f" then write {'' if self.task.is_long else 'one line: '}{self.task.cue}: and the answer."
         )
 
-    def _opening(self) -> str:
-        template_opens = self.layout != "completion" and self.codec.opens_reasoning
-        if self.reasoning:
-            return "" if template_opens else "<think>\n"
-        closed = "\n</think>\n\n" if template_opens else ""
-        return f"{closed}{self.task.cue}:" if self.opens_cue else closed
-
     def _share(self, records: Sequence[ProfileDocument], room: int, overhead: int) -> list[ProfileDocument]:
         """As many of the first records as get a meaningful share of `room` tokens, their texts cut to it."""
         for count in range(len(records), 0, -1):
@@ -255,10 +290,10 @@ class PromptBuilder:
                 return packed
         return []
 
-    def _fixed_costs(self, query: str) -> tuple[int, int]:
+    def _fixed_costs(self, query: str, card: str) -> tuple[int, int]:
         """Tokens of a record beside its text and title, and of the prompt beside its records."""
         bare = ProfileDocument(doc_id="", text="", title="-")  # a title of one token: none at all would be spelled out
-        two, one = (len(self.codec.encode(self._render(query, (bare,) * count))) for count in (2, 1))
+        two, one = (len(self.codec.encode(self._render(query, (bare,) * count, card))) for count in (2, 1))
         overhead = max(1, two - one)
         return overhead, one - overhead
 
@@ -271,6 +306,11 @@ class PromptBuilder:
                 return Packed(ids, (), records, True)
             tokens -= len(ids) - self.max_tokens
         raise SettingsError(f"prompt.max_tokens={self.max_tokens} leaves no room for a query", hint="raise it")
+
+
+def _card_line(card: str) -> list[str]:
+    """The line that holds a card; none for an empty one."""
+    return [f"{_CARD}: {card}"] if card else []
 
 
 def replace_text(record: ProfileDocument, text: str, title: str) -> ProfileDocument:

@@ -7,7 +7,7 @@ does not declare are kept in `meta`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -60,12 +60,14 @@ class Retrieved(Query, kw_only=True, frozen=True, omit_defaults=True):
     """A query with the ranked documents of its own user's profile.
 
     `profile_user_id` is set only where a control gave it another user's profile (`swapped_profile`), or a thought about
-    another user's query.
+    another user's query. `card` says in a line how the author of the profile writes; it is None where none was counted,
+    and empty where there was nothing to count.
     """
 
     profile: list[ProfileDocument]
     retriever: str
     profile_user_id: str | None = None
+    card: str | None = None
 
 
 class Usage(msgspec.Struct, kw_only=True, frozen=True):
@@ -152,6 +154,11 @@ def own_titles(records: Iterable[ProfileDocument]) -> list[str]:
     """The titles of the user's own records; those of the shared corpus, and blank ones, are left out."""
     own = (record.title for record in records if record.corpus != "shared")
     return [title for title in own if title and title.strip()]
+
+
+def with_records(query: Retrieved, profile: Sequence[ProfileDocument]) -> Retrieved:
+    """The query with other records; without any its card goes, too: nothing of the author is shown."""
+    return msgspec.structs.replace(query, profile=list(profile), card=query.card if profile else None)
 
 
 def widen(kind: type[Record], record: msgspec.Struct, **fields: Any) -> Record:

@@ -23,14 +23,19 @@ Layout = Literal["completion", "turns", "document"]
 RetrieverName = Literal["bm25", "bm25+", "bm25l", "atire", "robertson", "dense", "hybrid", "recency", "random", "none"]
 Engine = Literal["local", "ray"]
 RewardScale = Literal["none", "group", "batch", "running"]
+Tracker = Literal["tensorboard", "trackio", "wandb"]
+Action = Literal["warn", "stop", "off"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 STAGES = ("train-reward", "train-policy", "eval")
 """What a recipe can do, in this order; eval answers the test queries and scores the answers."""
-PAIR_KINDS = tuple(
-    f"{chosen}>{rejected}"
-    for chosen in ("target", "own", "zero_shot")
-    for rejected in ("own", "zero_shot", "swapped", "swapped_near", "neighbour")
-    if chosen != rejected
+PAIR_KINDS = (
+    *(
+        f"{chosen}>{rejected}"
+        for chosen in ("target", "own", "zero_shot")
+        for rejected in ("own", "zero_shot", "swapped", "swapped_near", "neighbour")
+        if chosen != rejected
+    ),
+    "best>worst",
 )
 """Which answers to a query can be chosen over which; `pipeline.candidates` says what they are."""
 
@@ -85,6 +90,7 @@ class PromptSettings(Section, kw_only=True, frozen=True):
         "Reason in <think> before answering; auto: on in training, then as the run was trained.",
     ] = "auto"
     max_tokens: Annotated[int, Meta(ge=64), "Longest prompt, in tokens; records are cut to fit."] = 384
+    card: Annotated[bool, "A line of the author's habits above the records, counted over the whole history."] = False
 
 
 class GenerationSettings(Section, kw_only=True, frozen=True):
@@ -141,6 +147,8 @@ class PairsSettings(Section, kw_only=True, frozen=True):
         ]
     )
     swapped: Annotated[bool, "Kinds of pairs that put another user's records beside this user's query."] = True
+    samples: Annotated[int, Meta(ge=2), "Completions drawn for each query, of which best and worst are a pair."] = 8
+    temperature: Annotated[Positive, "Sampling temperature of these draws."] = 0.7
     max_queries: Annotated[int, Meta(ge=2), "How many training queries to write answers for."] = 48
     length_skew: Annotated[
         Share, "By which share of a kind longer chosen answers may outnumber shorter, or the reverse; 1 keeps all."
@@ -207,13 +215,17 @@ class WarmStartSettings(Section, kw_only=True, frozen=True):
     """The short supervised run before GRPO."""
 
     kind: Annotated[
-        Literal["auto", "none", "answers", "traces"],
-        "What it imitates: the users' answers, or answers after a trace of reasoning.",
+        Literal["auto", "none", "answers", "traces", "star"],
+        "What it imitates: the users' answers, these after a trace of reasoning, or the model's own best samples.",
     ] = "auto"
     steps: Annotated[Count, "Optimiser steps."] = 40
     batch_size: Annotated[Count, "Examples a step."] = 4
     micro_batch: Annotated[Count | None, "Examples a forward pass; default: all of a step."] = None
     learning_rate: Annotated[Positive, "Peak learning rate."] = 5e-4
+    policy: Annotated[str | None, "Policy run that draws the samples of star; default: the untrained model."] = None
+    max_queries: Annotated[Count, "How many training queries star draws samples for."] = 160
+    samples: Annotated[int, Meta(ge=2), "Samples a query, of which star keeps the best."] = 8
+    temperature: Annotated[Positive, "Sampling temperature of star."] = 0.7
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -231,6 +243,9 @@ class PolicySettings(Section, kw_only=True, frozen=True):
     num_generations: Annotated[int, Meta(ge=2), "Rollouts per prompt, G."] = 8
     learning_rate: Annotated[Positive, "Peak learning rate, cosine decay."] = 1e-4
     temperature: Annotated[Positive, "Sampling temperature of the rollouts."] = 0.7
+    profile_noise: Annotated[
+        Share, "Share of prompts with fewer records, in random order, some irrelevant ones of the same user."
+    ] = 0.0
     max_new_tokens: Annotated[Count | None, "Longest rollout; default as in generation."] = None
     rollouts: Annotated[Literal["hf", "vllm"], "Who writes the rollouts: the model itself, or vLLM beside it."] = "hf"
     sampling: Annotated[
@@ -238,19 +253,33 @@ class PolicySettings(Section, kw_only=True, frozen=True):
         "Random numbers of the rollouts: one stream for all, or one each, the same with any number of processes; auto: "
         "one each where there are several processes.",
     ] = "auto"
-    loss_type: Annotated[Literal["grpo", "dr_grpo", "dapo"], "Normalisation of the loss."] = "dapo"
+    loss_type: Annotated[
+        Literal["grpo", "dr_grpo", "dapo", "gspo"], "Normalisation of the loss; gspo has one ratio a completion."
+    ] = "dapo"
+    num_iterations: Annotated[Count, "Optimiser steps on the same rollouts; from 2 on, ratios and clips act."] = 1
     scale_rewards: Annotated[Literal["group", "batch", "none"], "What advantages are divided by."] = "group"
     beta: Annotated[NotNegative, "Weight of the KL term against the start."] = 0.0
     epsilon: Annotated[Positive, "Lower clip of the ratio."] = 0.2
     epsilon_high: Annotated[Positive, "Upper clip of the ratio."] = 0.28
+    entropy_coef: Annotated[NotNegative, "Weight of the entropy in the loss; above 0, the policy explores."] = 0.0
     max_grad_norm: Annotated[Positive, "Gradient clipping."] = 0.2
-    micro_batch: Annotated[Count | None, "Completions a forward pass; default: all of a step."] = None
+    micro_batch_tokens: Annotated[
+        Count | None,
+        "Most tokens of a forward pass, which changes memory alone; default: a prompt and its completions.",
+    ] = None
     gradient_checkpointing: Annotated[
         Literal["auto", "on", "off"], "Compute activations again instead of keeping them; auto: on a GPU."
     ] = "auto"
     save_steps: Annotated[Count, "Steps between checkpoints."] = 8
     eval_steps: Annotated[Count, "Steps between held-out evaluations."] = 8
     eval_queries: Annotated[Natural, "Dev queries that choose the best adapter; 0 keeps the last."] = 12
+    early_stop: Annotated[Count | None, "Held-out evaluations without a gain that end the run; default: none do."] = (
+        None
+    )
+    samples: Annotated[bool, "Keep what the policy writes to a few queries over time: users' text in the run."] = False
+    trackers: Annotated[
+        list[Tracker], "Send each step's figures to tensorboard, trackio or wandb, each an extra of its name."
+    ] = field(default_factory=list)
     rewards: Annotated[
         dict[str, float], "Weight of each reward: its name, metric:NAME, or package.module:function; 0 is without it."
     ] = field(default_factory=lambda: {"overlap": 1.0, "format": 0.1, "personalization": 0.1})
@@ -258,6 +287,50 @@ class PolicySettings(Section, kw_only=True, frozen=True):
         dict[str, RewardScale],
         "What each reward is standardised over before it is weighed; none where none is named.",
     ] = field(default_factory=dict)
+    contrast: Annotated[
+        Literal["none", "swapped"], "swapped: what an answer shares with another user's is taken from its reward."
+    ] = "none"
+    zero_variance: Annotated[
+        Literal["keep", "skip", "resample"],
+        "Prompts whose rollouts all get one reward: keep them, leave them out, or try others before that.",
+    ] = "keep"
+    resample_rounds: Annotated[Count, "How often others are tried, with zero_variance=resample."] = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.save_steps % self.num_iterations:
+            # Rollouts are not saved: a run can only go on where new ones are drawn.
+            raise WrongSetting("save_steps", f"a multiple of the {self.num_iterations} steps of num_iterations")
+
+
+class WatchdogSettings(Section, kw_only=True, frozen=True):
+    """From where on a figure of GRPO is a problem; each signal has the name of its threshold."""
+
+    window: Annotated[Count, "Steps that figures are averaged over; the first of them are the start."] = 10
+    reward: Annotated[Positive, "Fall of the reward below its best, in standard deviations of completions."] = 1.0
+    zero_variance: Annotated[Share, "Share of groups whose rewards are all the same."] = 0.5
+    length: Annotated[float, Meta(gt=1), "Times that completions are longer, or shorter, than at the start."] = 2.0
+    clipped: Annotated[Share, "Share of completions cut at the token limit."] = 0.3
+    format: Annotated[Share, "Fall of the share of well-formed completions since the start; 0 of them always is."] = 0.2
+    entropy: Annotated[Share, "Share of the entropy at the start."] = 0.35
+    copying: Annotated[Share, "Rise of the share of the answer that is copied from a record's title."] = 0.2
+    reward_hacking: Annotated[
+        float, Meta(ge=-1, le=0), "Rank correlation of the reward model's opinion, rising, with overlap, falling."
+    ] = -0.7
+    gradient: Annotated[float, Meta(gt=1), "Times that a gradient is larger than the median; 0 thrice always is."] = (
+        10.0
+    )
+    kl: Annotated[Positive, "Nats a token from the start, where policy.beta is above 0."] = 0.2
+    actions: Annotated[
+        dict[str, Action], "What a signal does: stop (keeping the best adapter), off, or warn, where none is named."
+    ] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        signals = set(self.__struct_fields__) - {"window", "actions"}
+        for name in self.actions:
+            if name not in signals:
+                raise WrongSetting("actions", f"signals, and '{name}' is none", hint=did_you_mean(name, signals))
 
 
 class EvalSettings(Section, kw_only=True, frozen=True):
@@ -296,6 +369,7 @@ class Config(Section, kw_only=True, frozen=True):
     diagnostics: DiagnosticsSettings = DiagnosticsSettings()
     warm_start: WarmStartSettings = WarmStartSettings()
     policy: PolicySettings = PolicySettings()
+    watchdog: WatchdogSettings = WatchdogSettings()
     eval: EvalSettings = EvalSettings()
 
 

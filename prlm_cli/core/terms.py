@@ -80,6 +80,9 @@ class Tokenizer:
         listed = blake2b(" ".join(sorted(self._stop_words)).encode(), digest_size=4).hexdigest()
         self.fingerprint = f"{language};{stemmer};{listed};{_RULES}"
 
+    def __reduce__(self) -> tuple[Callable[[str], Tokenizer], tuple[str]]:
+        return tokenizer, (self.language,)  # a stemmer cannot be sent to another process
+
     def words(self, text: str) -> list[str]:
         """The stems of the text's words in their order, stop words left out."""
         return [stem for word in _cut(text) if (stem := self._stem(word))]

@@ -4,7 +4,9 @@ WORKSPACE/
   index.sqlite                   or index/, a folder of shards
   shared.sqlite, shared.bm25s/   the shared corpus
   errors.jsonl                   what the last `index --on-error skip` left out
-  runs/NAME/    kind, config.toml, state.json, log.jsonl, metrics.json, checkpoints/, adapter/
+  runs/NAME/    kind, config.toml, state.json, log.jsonl, metrics.json, report.html, checkpoints/, adapter/;
+                of a policy also last/, and samples.jsonl where that was asked for
+  trackers/     what TensorBoard and wandb write
   cache/        anything that can be made again
 """
 
@@ -41,6 +43,9 @@ class Run:
         self.checkpoints = folder / "checkpoints"
         self.log = folder / "log.jsonl"
         self.report = folder / "report.html"
+        self.samples = folder / "samples.jsonl"
+        self.last = folder / "last"
+        self.trackers = folder.parent.parent / "trackers"  # one folder for all runs: trackers compare them
 
     @property
     def state(self) -> dict[str, Any]:
@@ -98,6 +103,19 @@ class Run:
 
         with open(self.log, "a", opener=private) as stream:
             stream.write(json.dumps(fields) + "\n")
+
+    def rewind_log(self, step: int) -> None:
+        """Drops what was logged after a step, from where a run goes on and logs it again; all of it for 0.
+
+        A last line that a kill or a full disk cut goes, too.
+        """
+        import json
+
+        if not self.log.exists():
+            return
+        lines = self.log.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")] if step else []
+        write_text(self.log, "".join(line for line in whole if json.loads(line)["step"] <= step))
 
     def _write_state(self, state: dict[str, Any]) -> None:
         _write_json(self.folder / "state.json", state)

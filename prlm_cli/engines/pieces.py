@@ -20,7 +20,11 @@ _START = b"\x01"  # no leading zero byte may be lost in a number
 class PieceCodec:
     """The `Codec` of a chat server; ids are numbers of the pieces' bytes, so that `messages_of` gets all back."""
 
-    opens_reasoning = False
+    reasons_by_itself = False
+
+    def begin_reply(self, *, reasons: bool) -> str:
+        """The tag that opens a thought; a server's template is not known."""
+        return "<think>\n" if reasons else ""
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The ids of the messages. A server lets nobody begin its reply, so only a text that goes on has an opening."""

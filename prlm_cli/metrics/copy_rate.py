@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from prlm_cli.core.records import Generation, ProfileDocument
 
@@ -13,17 +14,23 @@ _WORD = re.compile(r"\w+")
 def copy_rate(generation: Generation) -> float | None:
     """Share of the answer's runs of four words that stand in a title shown to the policy, in [0, 1], lower is better.
 
-    A shorter answer is one run. Words are lower-cased. None where no record was shown, 0.0 where there is no answer.
+    None where no record was shown, 0.0 where there is no answer.
     """
     shown = shown_records(generation)
-    if not shown:
-        return None
-    answer = _words(generation.answer or "")
-    size = min(_WORDS_AT_ONCE, len(answer))
+    return copied_share(generation.answer or "", shown) if shown else None
+
+
+def copied_share(answer: str, records: Sequence[ProfileDocument]) -> float:
+    """Share of the answer's runs of four words that stand in a title of the records, in [0, 1].
+
+    A shorter answer is one run. Words are lower-cased. 0.0 for an answer without words.
+    """
+    words = _words(answer)
+    size = min(_WORDS_AT_ONCE, len(words))
     if size == 0:
         return 0.0
-    titles = {run for record in shown for run in _runs(_words(record.title or ""), size)}
-    runs = _runs(answer, size)
+    titles = {run for record in records for run in _runs(_words(record.title or ""), size)}
+    runs = _runs(words, size)
     return sum(run in titles for run in runs) / len(runs)
 
 

@@ -83,7 +83,7 @@ class CausalNetwork(torch.nn.Module):
             key = (text, tuple(profile))
             if key not in prompts:
                 prompts[key] = tuple(self.builder.build(text, profile).ids)
-            ids = codec.encode_completion(self.builder.completion(answer))[:-1]
+            ids = codec.encode_completion(self.builder.completion(answer), after=self.builder.opening)[:-1]
             encoded.append(Encoded(prompts[key], tuple(ids[: self._max_answer_tokens])))
         return encoded
 

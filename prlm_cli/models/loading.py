@@ -98,6 +98,11 @@ def load_base(folder: Path, settings: ModelSettings) -> Any:
     return model
 
 
+def is_quantised(model: Any) -> bool:
+    """Whether the model's weights are in 4 bits."""
+    return hasattr(model.config, "quantization_config")
+
+
 def is_causal(folder: Path) -> bool:
     """Whether a model's configuration says that it is a causal language model; any other is taken for an encoder.
 

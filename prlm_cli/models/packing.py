@@ -17,8 +17,20 @@ from typing import Any, NamedTuple
 
 import torch
 
-_PROMPT = -1
-_FULL, _SLIDING = "full_attention", "sliding_attention"
+from prlm_cli.models.tree_attention import (
+    FULL,
+    NOBODY,
+    PROMPT,
+    SLIDING,
+    block_mask,
+    by_layer_type,
+    compiles_flex_attention,
+    dense_mask,
+    layer_types,
+    rule,
+    takes_masks,
+    use_tree_attention,
+)
 
 
 class Tree(NamedTuple):
@@ -36,7 +48,7 @@ class Tree(NamedTuple):
 class Rows(NamedTuple):
     """B packed trees, padded on the right to L tokens; each (B, L).
 
-    `segments` says which continuation a position belongs to, -1 to the prompt.
+    `segments` says which continuation a position belongs to, or that it is of the prompt, or of nobody.
     """
 
     input_ids: torch.Tensor
@@ -47,9 +59,9 @@ class Rows(NamedTuple):
 def why_not_packed(model: Any) -> str:
     """Why this model cannot read packed sequences; empty if it can."""
     config = model.config.get_text_config()
-    if getattr(config, "_attn_implementation", "") not in ("sdpa", "eager"):
+    if not takes_masks(config):
         return "its attention takes no arbitrary mask"
-    if not _layer_types(config) <= {_FULL, _SLIDING}:
+    if not layer_types(config) <= {FULL, SLIDING}:
         return "not all of its layers attend to the context, whole or in a window"
     if "position_ids" not in inspect.signature(backbone(model).forward).parameters:
         return "it counts positions by itself"
@@ -62,14 +74,12 @@ def pack(trees: Sequence[Tree], *, device: torch.device | None = None) -> Rows:
     columns: tuple[list[list[int]], ...] = ([], [], [])
     for tree in trees:
         prefix = len(tree.prompt) - 1
-        tokens, positions, segments = list(tree.prompt[:-1]), list(range(prefix)), [_PROMPT] * prefix
+        tokens, positions, segments = list(tree.prompt[:-1]), list(range(prefix)), [PROMPT] * prefix
         for number, continuation in enumerate(tree.continuations):
             tokens += [tree.prompt[-1], *continuation]
             positions += range(prefix, prefix + 1 + len(continuation))
             segments += [number] * (1 + len(continuation))
-        # What pads a row is one more continuation, which nobody sees.
-        padding = (0, 0, len(tree.continuations))
-        for column, row, pad in zip(columns, (tokens, positions, segments), padding, strict=True):
+        for column, row, pad in zip(columns, (tokens, positions, segments), (0, 0, NOBODY), strict=True):
             column.append(row + [pad] * (longest - tree.length))
     return Rows(*(torch.tensor(column, device=device) for column in columns))
 
@@ -122,34 +132,16 @@ def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
-def _layer_types(config: Any) -> set[str]:
-    """The kinds of layers; a configuration that names none has one, which slides where there is a window."""
-    if named := getattr(config, "layer_types", None):
-        return set(named)
-    slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    return {_SLIDING if slides else _FULL}
+def _masks(model: Any, rows: Rows) -> Any:
+    """The mask of the layers, where possible without the queries of the prompts or as blocks."""
+    splits = use_tree_attention(model)
+    shared = int((rows.segments == PROMPT).all(0).cumprod(0).sum()) if splits else 0
 
+    def mask_of(window: int | None) -> Any:
+        is_seen = rule(rows.segments, rows.position_ids, window)
+        if splits and compiles_flex_attention(rows.segments.device):
+            return block_mask(is_seen, rows.segments.shape, rows.segments.device)
+        # Causal attention without a mask knows no window.
+        return dense_mask(is_seen, rows.segments.shape, shared if window is None or window >= shared else 0, model)
 
-def _masks(model: Any, rows: Rows) -> torch.Tensor | dict[str, torch.Tensor]:
-    """The mask of the layers; where they are of several kinds, one a kind, as such models take them."""
-    config = model.config.get_text_config()
-    kinds = {
-        kind: _mask(model, rows, config.sliding_window if kind == _SLIDING else None) for kind in _layer_types(config)
-    }
-    return kinds if len(kinds) > 1 else next(iter(kinds.values()))
-
-
-def _mask(model: Any, rows: Rows, window: int | None) -> torch.Tensor:
-    """(B, 1, L, L): who may see whom; added to the scores for eager attention, boolean for sdpa."""
-    length = rows.segments.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=rows.segments.device).tril()
-    seen, by = rows.segments[:, None, :], rows.segments[:, :, None]
-    allowed = causal & ((seen == _PROMPT) | (seen == by))
-    if window is not None:
-        # By positions, not by places in the row: between a continuation and its prompt stand the others.
-        allowed &= rows.position_ids[:, :, None] - rows.position_ids[:, None, :] < window
-    allowed = allowed[:, None]  # (B, 1, L, L)
-    if model.config.get_text_config()._attn_implementation == "sdpa":
-        return allowed
-    # Eager attention adds a boolean mask to its scores, which is wrong without an error.
-    return torch.zeros_like(allowed, dtype=model.dtype).masked_fill(~allowed, torch.finfo(model.dtype).min)
+    return by_layer_type(model, mask_of)

@@ -10,31 +10,14 @@ from packaging.version import Version
 
 from prlm_cli.models.packing import backbone
 
-# Renamed in transformers 5.24.
-_CACHE_ARGUMENT = "cache" if Version(transformers.__version__) >= Version("5.24") else "past_key_values"
+CACHE_ARGUMENT = "cache" if Version(transformers.__version__) >= Version("5.24") else "past_key_values"
+"""What models call the keys and values they go on from; renamed in transformers 5.24."""
+
 _ATTENTION = {"full_attention", "sliding_attention"}  # what other layers keep is not a row of keys and values
 
 
-def prefill(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, copies: torch.Tensor) -> dict[str, Any]:
-    """What `generate` takes so that it does not compute these prompts again.
-
-    Args:
-        model: A causal language model, with or without an adapter.
-        input_ids: (N, P) prompts, padded on the left.
-        attention_mask: (N, P).
-        copies: (B,) which of the prompts each row of the generation has.
-    """
-    # The last token stays out of the cache: `generate` needs one to start from.
-    positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, :-1]
-    cache = backbone(model)(
-        input_ids=input_ids[:, :-1], attention_mask=attention_mask[:, :-1], position_ids=positions, use_cache=True
-    ).past_key_values
-    cache.batch_select_indices(copies)
-    return {_CACHE_ARGUMENT: cache}
-
-
 def prefill_once(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, Any]:
-    """The same for a batch of prompts of which some are equal; empty where that would save nothing, or cannot be.
+    """What `generate` takes so that it computes equal prompts of a batch once; empty where that saves nothing.
 
     Args:
         model: A causal language model, with or without an adapter.
@@ -49,5 +32,9 @@ def prefill_once(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tens
     distinct, copies = rows.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     if len(distinct) == len(rows):
         return {}
-    distinct_ids, distinct_mask = distinct.chunk(2, dim=1)
-    return prefill(model, distinct_ids, distinct_mask, copies)
+    # The last token stays out of the cache: `generate` needs one to start from.
+    ids, mask = (half[:, :-1] for half in distinct.chunk(2, dim=1))
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    cache = backbone(model)(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True).past_key_values
+    cache.batch_select_indices(copies)
+    return {CACHE_ARGUMENT: cache}

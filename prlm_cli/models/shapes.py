@@ -55,6 +55,7 @@ _SIZES = (
 # From the config.json of each model's page on the hub: the sizes above, and whether the head shares the embedding. So a
 # run can be planned without a network. What BERT's leaves out is the library's default.
 _KNOWN: dict[str, tuple[str, tuple[int, ...], bool]] = {
+    "SmolLM2-135M": ("llama", (576, 1536, 30, 9, 3, 64, 49152), True),
     "HuggingFaceTB/SmolLM2-360M": ("llama", (960, 2560, 32, 15, 5, 64, 49152), True),
     "HuggingFaceTB/SmolLM2-1.7B": ("llama", (2048, 8192, 24, 32, 32, 64, 49152), True),
     "meta-llama/Llama-3.2-1B": ("llama", (2048, 8192, 16, 32, 8, 64, 128256), True),

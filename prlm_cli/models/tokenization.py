@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,7 @@ from prlm_cli.core.prompts import Prompt
 AS_TEXT = {"split_special_tokens": True}
 """How a tokenizer is called on what somebody wrote: a "[SEP]" in it ends nothing."""
 
+_PROBE = "probe"
 _PLAIN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
@@ -21,25 +23,49 @@ class TokenizerCodec:
         self.tokenizer = tokenizer
 
     @cached_property
-    def opens_reasoning(self) -> bool:
-        """Whether the chat template itself opens <think> in the reply."""
-        if not self.tokenizer.chat_template:
-            return False
-        turn = [{"role": "user", "content": "x"}]
-        rendered = self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-        return str(rendered).rstrip().endswith("<think>")
+    def _template(self) -> str:
+        """The chat template; empty where there is none."""
+        return str(self.tokenizer.get_chat_template()) if self.tokenizer.chat_template else ""
+
+    @cached_property
+    def reasons_by_itself(self) -> bool:
+        """Whether the model thinks unasked: its chat template opens, closes or takes out thoughts."""
+        return "think>" in self._template
 
     @cached_property
     def accepts_system(self) -> bool:
-        """Whether the chat template takes a system turn; some models' raise an error."""
+        """Whether the chat template shows a system turn; some models' raise an error or leave it out."""
         from jinja2 import TemplateError
 
-        turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+        turns = [{"role": "system", "content": _PROBE}, {"role": "user", "content": "u"}]
         try:
-            self.tokenizer.apply_chat_template(turns, tokenize=False)
+            return _PROBE in self._rendered(turns)
         except TemplateError:
             return False
-        return True
+
+    @cached_property
+    def end_of_turn(self) -> int:
+        """The token that ends a reply in a chat: the template's, which need not be the tokenizer's end token."""
+        if self._template:
+            turns = [{"role": "user", "content": "u"}, {"role": "assistant", "content": _PROBE}]
+            after = self._encode_own(self._rendered(turns).rpartition(_PROBE)[2])
+            ends = [i for i in after if i in self.tokenizer.added_tokens_decoder]
+            if ends:
+                return ends[0]
+        return int(self.tokenizer.eos_token_id)
+
+    def begin_reply(self, *, reasons: bool) -> str:
+        """What is to follow the template's own beginning of a reply: then a thought is open, or none can begin.
+
+        A model that thinks unasked is stopped as such models are trained to be: by a thought that is empty.
+        """
+        begun = self.replies[reasons]
+        is_open = begun.rfind("<think>") > begun.rfind("</think>")
+        if reasons:
+            return "" if is_open else "<think>\n"
+        if is_open:
+            return "\n</think>\n\n"
+        return "<think>\n\n</think>\n\n" if self.reasons_by_itself and "</think>" not in begun else ""
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The ids of the whole prompt; control tokens written in its messages are encoded as plain text.
@@ -47,7 +73,7 @@ class TokenizerCodec:
         A chat layout for a tokenizer without a chat template is encoded as plain paragraphs.
         """
         messages = [message._asdict() for message in prompt.messages]
-        is_chat = prompt.is_chat and bool(self.tokenizer.chat_template)
+        is_chat = prompt.is_chat and bool(self._template)
         if is_chat and messages[0]["role"] == "system" and not self.accepts_system:
             system, first, *rest = messages
             messages = [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *rest]
@@ -55,14 +81,16 @@ class TokenizerCodec:
             messages = [{**message, "content": message["content"] + "\n\n"} for message in messages]
         ids = self.tokenizer.apply_chat_template(
             messages,
-            chat_template=None if is_chat else _PLAIN,
+            # The opening is part of the template, so that it is encoded together with what stands before it.
+            chat_template=(self._template if is_chat else _PLAIN) + f"{{{{ {json.dumps(prompt.opening)} }}}}",
             add_generation_prompt=is_chat,
+            enable_thinking=prompt.reasons,
             tokenize=True,
             return_dict=False,
             sanitize_control_tokens=True,
         )
         start = [] if is_chat else self._beginning
-        return [*start, *ids, *self._encode_own(prompt.opening)]
+        return [*start, *ids]
 
     def count(self, text: str) -> int:
         """How many tokens a plain text takes."""
@@ -79,15 +107,19 @@ class TokenizerCodec:
                 return beginning.rstrip()
         return ""
 
-    def encode_completion(self, completion: str) -> list[int]:
-        """The ids of a completion to imitate, with the end token.
+    def encode_completion(self, completion: str, *, after: str = "", in_chat: bool = False) -> list[int]:
+        """The ids of a completion to imitate, and the token that ends it.
 
-        The tags of the thought are ours; any other control token in it was written by somebody and stays text.
+        Args:
+            completion: The tags of the thought in it are ours; any other control token was written by somebody and
+                stays text.
+            after: How the prompt ends, which it goes on from: some tokenizers put a space before any text.
+            in_chat: End it as a turn ends.
         """
-        tags = [tag for tag in ("<think>", "</think>") if tag in self.tokenizer.get_added_vocab()]
-        pieces = re.split(f"({'|'.join(tags)})", completion) if tags else [completion]
-        ids = [i for piece in pieces for i in (self._encode_own if piece in tags else self._encode_text)(piece)]
-        return [*ids, self.tokenizer.eos_token_id]
+        before, whole = self._encode_tagged(after), self._encode_tagged(after + completion)
+        goes_on = whole[: len(before)] == before
+        ids = whole[len(before) :] if goes_on else self._encode_tagged(completion)
+        return [*ids, self.end_of_turn if in_chat else self.tokenizer.eos_token_id]
 
     @cached_property
     def line_ends(self) -> list[int]:
@@ -100,6 +132,27 @@ class TokenizerCodec:
     def _beginning(self) -> list[int]:
         """The tokens that the tokenizer puts before every text, such as a beginning-of-sequence token."""
         return [i for i in self.tokenizer("")["input_ids"] if i != self.tokenizer.eos_token_id]
+
+    def _rendered(self, turns: list[dict[str, str]], **options: Any) -> str:
+        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **options))
+
+    @cached_property
+    def replies(self) -> dict[bool, str]:
+        """How the template itself begins a reply, with and without a thought; only some templates know the switch."""
+        if not self._template:
+            return {True: "", False: ""}
+        turn = [{"role": "user", "content": "u"}]
+        return {
+            reasons: self._rendered(turn, enable_thinking=reasons, add_generation_prompt=True).removeprefix(
+                self._rendered(turn, enable_thinking=reasons)
+            )
+            for reasons in (True, False)
+        }
+
+    def _encode_tagged(self, text: str) -> list[int]:
+        tags = [tag for tag in ("<think>", "</think>") if tag in self.tokenizer.get_added_vocab()]
+        pieces = re.split(f"({'|'.join(tags)})", text) if tags else [text]
+        return [i for piece in pieces for i in (self._encode_own if piece in tags else self._encode_text)(piece)]
 
     def _encode_text(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]

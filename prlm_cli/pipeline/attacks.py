@@ -7,6 +7,8 @@ user-swap  another user's records
 shuffle    the records in a seeded random order: it should stay
 dup        each record twice: it should stay
 injection  an instruction planted in the best record: it must not be obeyed
+
+A profile card stays what it was, but for `user-swap`: it is counted over the history, and not over the records shown.
 """
 
 from __future__ import annotations

@@ -64,11 +64,12 @@ def _best_untrained(
     asked = _choosing_queries(store, queries, config)
     untrained = load_policy(direct, reporter=reporter)
     most = structs.replace(config.retrieval, k=max(_KS))
-    others = list(retrieve(store, asked, most, seed=config.seed))
+    others = list(retrieve(store, asked, most, prompt=config.prompt, seed=config.seed))
     layout, k, score = measure_forms(untrained, others, direct, ks=_KS, reporter=reporter)[0]
     reporter.note(f"best untrained: layout {layout}, k={k} (ROUGE-L {score:.3f} on {len(others)} other queries)")
     formed = with_prompt(direct, layout=layout)
-    shown = list(retrieve(store, queries, structs.replace(config.retrieval, k=k), seed=config.seed))
+    fewer = structs.replace(config.retrieval, k=k)
+    shown = list(retrieve(store, queries, fewer, prompt=config.prompt, seed=config.seed))
     facts = {"layout": layout, "k": k}
     condition = Condition(f"untrained, {layout}, k={k}", shown, facts=facts, prompt=formed.prompt)
     with completion_cache(workspace, untrained, reporter) as cache:

@@ -135,6 +135,7 @@ def with_samples(
 def _queries(pairs: Sequence[PreferencePair], more: Sequence[Retrieved]) -> list[Retrieved]:
     """Their queries with a target, each once, in the order of their ids."""
     found = {(query.user_id, query.query_id): query for query in more if query.target and query.profile}
+    cards = {key: query.card for key, query in found.items()}
     found |= {
         (pair.user_id, pair.query_id): Retrieved(
             query_id=pair.query_id,
@@ -143,6 +144,7 @@ def _queries(pairs: Sequence[PreferencePair], more: Sequence[Retrieved]) -> list
             target=pair.target,
             profile=pair.profile,
             retriever="",
+            card=cards.get((pair.user_id, pair.query_id), ""),
         )
         for pair in pairs
         if pair.target

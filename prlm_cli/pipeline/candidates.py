@@ -6,6 +6,7 @@
     swapped        written with the records of another user, drawn at random
     swapped_near   written with those of a near user: one who asked what is most like this query, by BM25
     neighbour      that near user's own answer to that query
+    best, worst    of several drawn with the user's records, that which is most like the target, and the least
 
 One function reads another user's records, `swapped_profile`; both users' ids are kept with what comes of it.
 """
@@ -17,13 +18,16 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from statistics import mean
 from typing import NamedTuple, TypeVar
 
 from prlm_cli.core.errors import DataError
-from prlm_cli.core.records import ProfileDocument, Query, Retrieved, widen
+from prlm_cli.core.records import Generation, ProfileDocument, Query, Retrieved, with_records
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import Config
 from prlm_cli.core.store import Store
+from prlm_cli.metrics.rouge import rouge
+from prlm_cli.pipeline.best_of_n import sample
 from prlm_cli.pipeline.completion_cache import CompletionCache
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.held_out import heldout_users
@@ -37,6 +41,7 @@ OF_ANOTHER = frozenset({"swapped", "swapped_near", "neighbour"})
 """The kinds of answers that need another user."""
 
 _OF_THE_NEAR = frozenset({"swapped_near", "neighbour"})
+_DRAWN = frozenset({"best", "worst"})
 
 
 class Answer(NamedTuple):
@@ -53,11 +58,15 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Candidates:
-    """A query, what a policy is to be shown for its answers of each kind, and the answers that need no policy."""
+    """A query, what a policy is to be shown for its answers of each kind, and the answers that need no policy.
+
+    `ranked` says whether several answers are to be drawn, of which the best and the worst are wanted.
+    """
 
     query: Retrieved
     shown: dict[str, Retrieved] = field(default_factory=dict)
     known: dict[str, Answer] = field(default_factory=dict)
+    ranked: bool = False
 
 
 def candidates(store: Store, queries: Sequence[Retrieved], kinds: Collection[str], config: Config) -> list[Candidates]:
@@ -86,7 +95,7 @@ def candidates(store: Store, queries: Sequence[Retrieved], kinds: Collection[str
 def write_answers(
     asked: Sequence[Candidates], policy: Policy, config: Config, reporter: Reporter, cache: CompletionCache | None
 ) -> Iterator[tuple[Retrieved, dict[str, Answer]]]:
-    """Each query with its answers by kind; the policy writes greedily, all in one go.
+    """Each query with its answers by kind; the policy writes greedily, all in one go, but for those to be ranked.
 
     Args:
         asked: From `candidates`.
@@ -96,14 +105,36 @@ def write_answers(
         cache: Of the policy's completions.
     """
     shown = [query for each in asked for query in each.shown.values()]
+    ranked = [each.query for each in asked if each.ranked]
+    drawn = iter(
+        sample(
+            ranked,
+            policy,
+            config,
+            config.pairs.samples,
+            temperature=config.pairs.temperature,
+            reporter=reporter,
+            cache=cache,
+        )
+    )
     # At once: a batch of several kinds costs hardly more decoding steps than a batch of one.
     written = generate(shown, policy, config, temperature=0.0, reporter=reporter, stage="pairs: answers", cache=cache)
     for each in asked:
         answers = dict(each.known)
+        if each.ranked:
+            answers |= _best_and_worst(next(drawn), each.query.target or "")
         for kind, generation in zip(each.shown, islice(written, len(each.shown)), strict=True):
             other = generation.profile_user_id
             answers[kind] = Answer(generation.answer, other, generation.profile if other else ())
         yield each.query, answers
+
+
+def _best_and_worst(drawn: Sequence[Generation], target: str) -> dict[str, Answer]:
+    """By the mean of ROUGE-1, 2 and L; of several alike, the first."""
+    answers: list[str | None] = [generation.answer for generation in drawn if generation.answer] or [None]
+    overlaps = [mean(rouge(answer, target)) for answer in answers]
+    places = {"best": overlaps.index(max(overlaps)), "worst": overlaps.index(min(overlaps))}
+    return {kind: Answer(answers[place]) for kind, place in places.items()}
 
 
 def spread(queries: Sequence[Asked], count: int, seed: int) -> list[Asked]:
@@ -128,13 +159,13 @@ def _stand_ins(store: Store, queries: Sequence[Retrieved], kinds: Collection[str
 
 
 def _candidates(query: Retrieved, kinds: Collection[str], stand_ins: StandIns | None) -> Candidates:
-    found = Candidates(query)
+    found = Candidates(query, ranked=bool(query.target and _DRAWN & set(kinds)))
     if "target" in kinds:
         found.known["target"] = Answer(query.target)
     if "own" in kinds:
         found.shown["own"] = query
     if "zero_shot" in kinds:
-        found.shown["zero_shot"] = widen(Retrieved, query, profile=[])
+        found.shown["zero_shot"] = with_records(query, [])
     if stand_ins and "swapped" in kinds and (swapped := stand_ins.at_random(query)):
         found.shown["swapped"] = swapped
     if stand_ins and (near := stand_ins.near(query)):

@@ -106,7 +106,7 @@ def _prompt(question: Question, codec: Codec, max_tokens: int) -> Prompt:
     blocks = [_INSTRUCTION, f"Request: {codec.cut(one_line(question.text), share)}", "\n".join(options)]
     if lines:
         blocks.insert(1, "\n".join(["What is known of this person:", *lines]))
-    return Prompt((Message("user", "\n\n".join(blocks)),), True, "\n</think>\n\n" if codec.opens_reasoning else "")
+    return Prompt((Message("user", "\n\n".join(blocks)),), True, codec.begin_reply(reasons=False))
 
 
 def _read(completion: str, options: int) -> int | None:

@@ -35,13 +35,17 @@ class _Shown(msgspec.Struct, omit_defaults=True):
 
 
 class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A completion and whose it is, as `owned_lines` reads it; the owners come first: half a line names them, too."""
+    """A completion and whose it is, as `owned_lines` reads it; the owners come first: half a line names them, too.
+
+    `card` says whether there was one.
+    """
 
     user_id: str
     profile_user_id: str | None = None
     key: str
     query_id: str
     profile: list[_Shown] = []
+    card: bool = False
     completion: str
     tokens: int
     truncated: bool
@@ -197,4 +201,5 @@ def _line(key: str, query: Retrieved, written: Completion) -> _Line:
         truncated=written.truncated,
         profile_user_id=query.profile_user_id,
         profile=[_Shown(record.doc_id, record.corpus) for record in query.profile],
+        card=bool(query.card),
     )

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import structs
 
-from prlm_cli.core.records import Generation, Retrieved
+from prlm_cli.core.records import Generation, Retrieved, with_records
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import Config
 from prlm_cli.core.store import Store
@@ -83,7 +83,7 @@ def profile_controls(store: Store, queries: Sequence[Retrieved], config: Config)
     stand_ins = StandIns(store, [users], config, Neighbours(queries, store.tokenizer))
     return [
         Condition(REFERENCE, queries),
-        Condition("no_profile", [structs.replace(query, profile=[]) for query in queries]),
+        Condition("no_profile", [with_records(query, []) for query in queries]),
         Condition("shuffled", [shuffled(query, config.seed) for query in queries]),
         Condition("swapped", [other for query in queries if (other := stand_ins.at_random(query))]),
         Condition("swapped_near", [found[0] for query in queries if (found := stand_ins.near(query))]),

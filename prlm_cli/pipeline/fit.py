@@ -6,6 +6,7 @@ where nothing else is enough. The precision of the weights is the user's choice.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -22,8 +23,7 @@ from prlm_cli.pipeline.memory import (
     checkpoints,
     completion_tokens,
     memory_of,
-    micro_batch,
-    packed_lengths,
+    tokens_of_step,
 )
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:g|gb|gib)?", re.IGNORECASE)
@@ -81,34 +81,43 @@ def changes(before: Config, after: Config) -> list[str]:
 
 def _candidates(shape: Shape, config: Config, device: DeviceKind) -> Iterator[Config]:
     """All settings to try: longest first, and of the same lengths the fastest first."""
-    completions = config.policy.prompts_per_step * config.policy.num_generations
-    passes = [n for n in range(completions, 0, -1) if completions % n == 0 and n <= micro_batch(config.policy)]
     settings: list[Any] = [config.policy.gradient_checkpointing]
     if settings == ["auto"]:
         settings.append("off" if checkpoints(config.policy, device) else "on")
     for share in _SHARES:
         shorter = _shortened(config, share)
         found = [
-            _with_policy(shorter, micro_batch=n, gradient_checkpointing=setting) for n in passes for setting in settings
+            _with_policy(shorter, micro_batch_tokens=tokens, gradient_checkpointing=setting)
+            for tokens in _passes(shape, shorter)
+            for setting in settings
         ]
         yield from sorted(found, key=lambda candidate: _work(shape, candidate, device))
 
 
+def _passes(shape: Shape, config: Config) -> list[int | None]:
+    """What a pass may have, largest first: what it has now, then a group in more and more even parts."""
+    prompt, completion, group = config.prompt.max_tokens, completion_tokens(config), config.policy.num_generations
+    now = config.policy.micro_batch_tokens
+    sizes = sorted({math.ceil(group / parts) for parts in range(1 if now else 2, group + 1)}, reverse=True)
+    tokens = [prompt - 1 + n * completion if shape.packs else n * (prompt + completion) for n in sizes]
+    return [now, *(one for one in tokens if now is None or one < now)]
+
+
 def _work(shape: Shape, config: Config, device: DeviceKind) -> float:
     """Tokens through the layers in one step of the optimiser, each time they pass."""
-    completions, a_pass = config.policy.prompts_per_step * config.policy.num_generations, micro_batch(config.policy)
-    tokens = completions / a_pass * sum(packed_lengths(shape, config, a_pass))
-    return tokens * (_PASSES_CHECKPOINTED if checkpoints(config.policy, device) else _PASSES)
+    passes = _PASSES_CHECKPOINTED if checkpoints(config.policy, device) else _PASSES
+    return tokens_of_step(shape, config) * passes
 
 
 def _with_smaller_passes(shape: Shape, config: Config, limit: float, device: DeviceKind) -> Config | None:
     """The configuration, its warm start and its held-out answers in passes that fit; None if the rest does not."""
     while (memory := memory_of(shape, config, device)).peak > limit:
         warm, generation = config.warm_start, config.generation
-        rows = min(generation.batch_size, config.policy.eval_queries)
+        is_star = memory.busiest == "star samples"
+        rows = generation.batch_size if is_star else min(generation.batch_size, config.policy.eval_queries)
         if memory.busiest == "warm start" and (smaller := _next_divisor(warm.batch_size, warm.micro_batch)):
             config = structs.replace(config, warm_start=structs.replace(warm, micro_batch=smaller))
-        elif memory.busiest == "held-out answers" and rows > 1:
+        elif memory.busiest in ("held-out answers", "star samples") and rows > 1:
             config = structs.replace(config, generation=structs.replace(generation, batch_size=rows // 2))
         else:
             return None

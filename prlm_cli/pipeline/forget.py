@@ -5,9 +5,9 @@ that goes last:
 
 1. A journal is written: hashes of all parts of the texts that are to go (`marks`), and how many texts there are.
 2. Files are cleaned. Of record files (JSONL), those in the cache among them, the lines go that are the user's:
-   `user_id`, `swapped_user_id` or `profile_user_id` says so. What `index --on-error skip` left out goes whole: nobody
-   knows whose it is. So does what else holds a mark in the cache or among half-written files, and a checkpoint that was
-   never completed.
+   `user_id`, `swapped_user_id` or `profile_user_id` says so. The page of a run that shows samples is made anew from
+   those that are left. What `index --on-error skip` left out goes whole: nobody knows whose it is. So does what else
+   holds a mark in the cache or among half-written files, and a checkpoint that was never completed.
 3. The rows are deleted and overwritten in one transaction, and the store's log is emptied.
 4. The store is written anew. SQLite leaves copies of rows that moved in unused parts of its pages, among them earlier
    versions of a document; to overwrite a row does not reach its copies.
@@ -145,8 +145,9 @@ def _made_with(run: Run) -> set[str]:
     """The runs that a run's configuration names: the one it went on from, and those that judged or wrote for it."""
     with contextlib.suppress(StorageError, tomllib.TOMLDecodeError):
         config = tomllib.loads(run.config)
-        policy, pairs = config.get("policy", {}), config.get("pairs", {})
-        return {policy.get("start_from"), policy.get("reward_model"), pairs.get("policy")} - {None}
+        policy, pairs, start = (config.get(section, {}) for section in ("policy", "pairs", "warm_start"))
+        names = {policy.get("start_from"), policy.get("reward_model"), pairs.get("policy"), start.get("policy")}
+        return names - {None}
     return set()
 
 
@@ -209,7 +210,8 @@ def _with_journal(sought: Sought, path: Path) -> Sought:
 
 
 def _forgotten(workspace: Workspace, sought: Sought, planned: Cleaning, runs: list[str]) -> Forgotten:
-    rewritten, removed = (_names(workspace, paths) for paths in planned)
+    rewritten = _names(workspace, [*planned.rewritten, *(run.report for run in planned.reported)])
+    removed = _names(workspace, planned.removed)
     return Forgotten(sought.documents, sought.queries, rewritten, removed, runs)
 
 

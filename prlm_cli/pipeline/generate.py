@@ -54,7 +54,7 @@ def generate(
     size = config.generation.batch_size
     while keyed := list(islice(stream, size)):
         window, keys = zip(*keyed, strict=True)
-        packed = [policy.builder.build(query.text, query.profile) for query in window]
+        packed = [policy.builder.build(query.text, query.profile, query.card) for query in window]
         begun = [_NOTHING if beginnings is None else beginnings[query.query_id] for query in window]
         ids = [prompt.ids + beginning.ids for prompt, beginning in zip(packed, begun, strict=True)]
         if cache is None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from prlm_cli.core.records import Retrieved, widen
+from prlm_cli.core.records import Retrieved, with_records
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import LAYOUTS, Config, Layout
 from prlm_cli.core.workspace import Workspace, read_json, write_text
@@ -61,7 +61,7 @@ def measure_forms(
         formed = with_prompt(config, layout=layout, reasoning="off")
         writer = policy.with_prompt(formed.prompt)
         for k in ks:
-            shown = [widen(Retrieved, query, profile=query.profile[:k]) for query in queries]
+            shown = [with_records(query, query.profile[:k]) for query in queries]
             answers = generate(
                 shown, writer, formed, temperature=0.0, reporter=reporter, stage=f"layout {layout} k={k}"
             )
@@ -75,7 +75,7 @@ def _measured(workspace: Workspace, queries: Iterable[Retrieved], config: Config
         return "completion"
     cache = workspace.cache / "layouts.json"
     known = read_json(cache) if cache.exists() else {}
-    facts = [config.model, config.prompt.task, config.prompt.max_tokens, config.retrieval]
+    facts = [config.model, config.prompt.task, config.prompt.max_tokens, config.prompt.card, config.retrieval]
     key = hashlib.blake2b(msgspec.json.encode(facts), digest_size=8).hexdigest()
     if key not in known:
         reporter.note(f"measuring the layouts once for {config.model.name}")

@@ -13,10 +13,11 @@ from prlm_cli.core.errors import StorageError
 from prlm_cli.core.records import Document, Query
 from prlm_cli.core.reporting import Stage
 from prlm_cli.core.store import Store, is_made_from
-from prlm_cli.core.workspace import Workspace
+from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.pipeline import marks
 from prlm_cli.pipeline.marks import Marks
 from prlm_cli.pipeline.owned_lines import Owner, lines, rewrite
+from prlm_cli.pipeline.policy_report import write_report
 from prlm_cli.pipeline.queries import made_query_id
 
 JOURNAL = ".journal"
@@ -37,10 +38,11 @@ class Sought(NamedTuple):
 
 
 class Cleaning(NamedTuple):
-    """The files that lose lines, and the files and folders that go."""
+    """The files that lose lines, the files and folders that go, and the runs whose page is made anew from the rest."""
 
     rewritten: list[Path]
     removed: list[Path]
+    reported: list[Run]
 
 
 def look_up(store: Store, user_id: str, doc_id: str | None) -> Sought:
@@ -66,7 +68,7 @@ def plan(workspace: Workspace, sought: Sought, runs: Iterable[str]) -> Cleaning:
         sought: What is to go.
         runs: The runs that were trained on it: what is left of a save that was interrupted goes.
     """
-    planned = Cleaning([], [workspace.errors] if workspace.errors.exists() else [])
+    planned = Cleaning([], [workspace.errors] if workspace.errors.exists() else [], [])
     names = _as_json_value(sought.owner.user_id) if sought.owner.doc_id is None else set()
     in_cache = Marks(sought.marks.hashes, sought.marks.strings | names)
     for path in _files(workspace):
@@ -76,6 +78,10 @@ def plan(workspace: Workspace, sought: Sought, runs: Iterable[str]) -> Cleaning:
             elif path != workspace.errors and (_is_half_written(path) or path.suffix == ".jsonl"):
                 to_change = planned.removed if _is_half_written(path) else planned.rewritten
                 to_change.extend([path] if any(map(_is_trace(workspace, path, sought), lines(path))) else [])
+    for run in (Run(workspace.runs_folder / name) for name in runs):
+        shows = run.samples.exists() and run.report.exists()
+        if shows and (run.samples in planned.rewritten or sought.marks.found_in_file(run.report)):
+            planned.reported.append(run)
     for name in runs:
         folders = sorted((workspace.runs_folder / name).glob("**/checkpoints/checkpoint-*"))  # a twin's, too
         planned.removed.extend(folder for folder in folders if not (folder / "manifest.json").exists())
@@ -90,6 +96,8 @@ def clean(workspace: Workspace, sought: Sought, planned: Cleaning) -> None:
     """
     for path in planned.rewritten:
         rewrite(path, _is_trace(workspace, path, sought))
+    for run in planned.reported:
+        write_report(run)
     for path in planned.removed:
         with _at(path):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -1,21 +1,23 @@
 """How much memory a policy training takes, by part: arithmetic over the model's shape, nothing is loaded.
 
-The step it describes is ours (`training.grpo`): whole groups packed so that a prompt is computed once, logits of
-completion tokens only. Per token and layer, training keeps for the backward pass (counted on the saved tensors of Llama
-and Qwen2):
+The step it describes is ours (`training.bounded_trainer`): whole groups packed so that a prompt is computed once, in
+passes of so many tokens, with the logits of a tile of completion tokens at a time. Per token and layer, training keeps
+for the backward pass (counted on the saved tensors of Llama and Qwen2):
 
 1. the inputs of the norms, in fp32;
-2. queries, keys and values repeated to all heads, and the attention's result; one fp32 number a head;
+2. queries, keys and values repeated to all heads, and the attention's result; one fp32 number a head; packed, also the
+   keys and values as they were;
 3. of the feed-forward part its two products and the activation between them;
 4. the inputs of the adapted layers, and what the adapters' first matrix makes of them. Under mixed precision each layer
    keeps a 16-bit copy of its own input, in fp32 layers share it;
-5. the mask as numbers, once a layer.
+5. the mask as numbers: packed, once, for what follows the prompts; else once a layer.
 
 Gradient checkpointing keeps a layer's input instead, and all of this for one layer at a time.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,12 +31,16 @@ DeviceKind = Literal["cpu", "cuda"]
 GIB = 2**30
 _FP32 = 4
 _OPTIMISER = 8  # bytes a parameter: AdamW's two fp32 moments
+# In 8 bits, which a 4-bit model's is on a GPU: with a scale for 256 of each (Dettmers et al., arXiv 2110.02861).
+_OPTIMISER_8_BIT = 2 * (1 + 4 / 256)
 # NF4: half a byte, an 8-bit scale for 64 weights, a 32-bit scale for 256 of those (Dettmers et al., arXiv 2305.14314,
 # section 3).
 _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
-# As large as the kept fp32 log-probabilities, at one time: in GRPO the scaled logits, and for the entropy the
-# probabilities and their product with the logarithm; in supervised training the logits and two gradients of them.
+# Of supervised training, as large as its kept fp32 log-probabilities: the logits, and two gradients of them.
 _LOGIT_COPIES = 3
+# Of a tile of GRPO's logits, in fp32: scaled, as log-probabilities, and the gradient of these.
+_TILE_COPIES = 3
+_TILE = 2**23  # logits: `training.token_logps.TILE`, which is not imported because it needs torch
 # In decoding: the last logits, scaled, as probabilities, and the cumulated ones that a token is drawn from.
 _DECODING_COPIES = 4
 # A layer's gradients while it is passed back, as a share of what it keeps.
@@ -80,10 +86,13 @@ def memory_of(shape: Shape, config: Config, device: DeviceKind) -> Memory:
     size = bytes_of_number(device)
     lasting = _lasting(shape, config, size)
     phases = {"rollout": _rollout(shape, config, size), "update": _update(shape, config, device)}
+    batch = config.generation.batch_size
     if config.policy.eval_queries:
-        phases["held-out answers"] = _held_out(shape, config, size)
+        phases["held-out answers"] = _answers(shape, min(config.policy.eval_queries, batch), config, size)
     if config.warm_start.kind != "none" and not config.policy.start_from:
         phases["warm start"] = _warm_start(shape, config, device)
+        if config.warm_start.kind == "star":
+            phases["star samples"] = _answers(shape, batch, config, size)
     tensors = Memory(lasting, phases, 0.0).peak
     return Memory(lasting, phases, _CUDA_CONTEXT + _CUDA_FRAGMENTATION * tensors if device == "cuda" else 0.0)
 
@@ -100,22 +109,39 @@ def completion_tokens(config: Config) -> int:
     )
 
 
-def micro_batch(policy: PolicySettings) -> int:
-    """Completions of a forward and backward pass."""
-    return policy.micro_batch or policy.prompts_per_step * policy.num_generations
-
-
-def packed_lengths(shape: Shape, config: Config, completions: int) -> list[int]:
-    """The tokens of each packed row when that many completions are scored, full length.
-
-    They are drawn from all groups of the step, so the more a pass has, the more prompts it can meet.
-    """
+def largest_pass(shape: Shape, config: Config) -> list[int]:
+    """The tokens of each row of the largest forward pass of an update, with completions at their full length."""
     prompt, completion = config.prompt.max_tokens, completion_tokens(config)
+    prompts, group, most = (
+        config.policy.prompts_per_step,
+        config.policy.num_generations,
+        config.policy.micro_batch_tokens,
+    )
     if not shape.packs:
-        return [prompt + completion] * completions
-    prompts = min(config.policy.prompts_per_step, completions)
-    shares = [completions // prompts + (n < completions % prompts) for n in range(prompts)]
-    return [prompt - 1 + share * completion for share in shares]
+        row = prompt + completion
+        return [row] * (group if most is None else min(prompts * group, max(1, most // row)))
+    of_one = completions_of_one_prompt(config)
+    row = prompt - 1 + of_one * completion
+    return [row] * (1 if most is None or of_one < group else min(prompts, max(1, most // row)))
+
+
+def completions_of_one_prompt(config: Config) -> int:
+    """How many completions of a prompt are packed together, at full length: a group's, or those that fit a pass."""
+    group, most = config.policy.num_generations, config.policy.micro_batch_tokens
+    if most is None:
+        return group
+    room = max(1, (most - (config.prompt.max_tokens - 1)) // completion_tokens(config))
+    return group if room >= group else math.ceil(group / math.ceil(group / room))
+
+
+def tokens_of_step(shape: Shape, config: Config) -> int:
+    """Tokens of all forward passes of an update, with completions at their full length."""
+    prompt, completion = config.prompt.max_tokens, completion_tokens(config)
+    prompts, group = config.policy.prompts_per_step, config.policy.num_generations
+    if not shape.packs:
+        return prompts * group * (prompt + completion)
+    parts = math.ceil(group / completions_of_one_prompt(config))
+    return prompts * (parts * (prompt - 1) + group * completion)
 
 
 def checkpoints(policy: PolicySettings, device: DeviceKind) -> bool:
@@ -131,12 +157,13 @@ def adapter_parameters(shape: Shape, config: Config) -> int:
 def _lasting(shape: Shape, config: Config, size: int) -> dict[str, float]:
     of_linear = _NF4 if config.model.qlora else size
     adapter = adapter_parameters(shape, config)
+    moments = _OPTIMISER_8_BIT if config.model.qlora and size < _FP32 else _OPTIMISER
     frozen_copies = 1 if config.policy.beta else 0  # what the KL term compares with
     return {
         "weights": shape.linear_parameters * of_linear + (shape.linear_biases + shape.other_parameters) * size,
         "adapters": _FP32 * adapter * (1 + frozen_copies),
         "gradients": _FP32 * adapter,
-        "optimiser": _OPTIMISER * adapter,
+        "optimiser": moments * adapter,
         "reward model": _reward_model(shape, config),
     }
 
@@ -153,14 +180,18 @@ def _reward_model(shape: Shape, config: Config) -> float:
 
 
 def _update(shape: Shape, config: Config, device: DeviceKind) -> dict[str, float]:
-    """One forward and backward pass of GRPO."""
-    completions = micro_batch(config.policy)
-    lengths = packed_lengths(shape, config, completions)
-    logits = _FP32 * completions * completion_tokens(config) * shape.vocabulary
-    # All groups of a pass are scored before it is passed back; the copies are there for one group at a time.
-    copies = _LOGIT_COPIES * (logits / len(lengths) if shape.packs else logits)
-    kept, at_work = activations(shape, config, device, lengths)
-    return _phase(kept, at_work, logits, copies, dequantised(shape, config, device))
+    """The largest forward and backward pass of GRPO."""
+    lengths = largest_pass(shape, config)
+    completions = len(lengths) * (completions_of_one_prompt(config) if shape.packs else 1)
+    scored = completions * completion_tokens(config)
+    vectors = 2 if config.policy.entropy_coef else 1  # how log-probabilities, and entropies, change with the states
+    kept, at_work = activations(shape, config, device, lengths, shares_prompt=shape.packs)
+    tile = _TILE_COPIES * _FP32 * min(_TILE, scored * shape.vocabulary)
+    return {
+        "activations": kept,
+        "head": bytes_of_number(device) * vectors * scored * shape.hidden,
+        "working memory": max(tile, at_work) + dequantised(shape, config, device),
+    }
 
 
 def _warm_start(shape: Shape, config: Config, device: DeviceKind) -> dict[str, float]:
@@ -169,26 +200,26 @@ def _warm_start(shape: Shape, config: Config, device: DeviceKind) -> dict[str, f
     length = config.prompt.max_tokens + completion_tokens(config)
     logits = _FP32 * rows * (1 + completion_tokens(config)) * shape.vocabulary
     kept, at_work = activations(shape, config, device, [length] * rows)
-    return _phase(kept, at_work, logits, _LOGIT_COPIES * logits, dequantised(shape, config, device))
-
-
-def _phase(kept: float, at_work: float, logits: float, copies: float, work: float) -> dict[str, float]:
-    """The logits' copies are gone when the first layer is passed back."""
-    return {"activations": kept, "logits": logits, "working memory": max(copies, at_work) + work}
+    # The logits' copies are gone when the first layer is passed back.
+    work = max(_LOGIT_COPIES * logits, at_work) + dequantised(shape, config, device)
+    return {"activations": kept, "logits": logits, "working memory": work}
 
 
 def _rollout(shape: Shape, config: Config, size: int) -> dict[str, float]:
-    """Decoding the completions of a step, after their prompts, whose cache is not yet copied for each row."""
+    """Decoding the completions of a step; packed, the prompt of a group is in the cache once."""
     rows = config.policy.prompts_per_step * config.policy.num_generations
-    parts = _decoding(shape, rows, config, size)
-    reading = _reading(shape, config.policy.prompts_per_step if shape.packs else rows, config, size)
-    return {**parts, "working memory": max(parts["working memory"], reading - parts["cache"])}
+    prompts = config.policy.prompts_per_step if shape.packs else rows
+    parts = _decoding(shape, rows, prompts, config, size)
+    # While the prompts are read, there is nothing else in the cache, and nothing is drawn.
+    cached = shape.layers * shape.cached * size * prompts * config.prompt.max_tokens
+    reading = cached + _reading(shape, prompts, config, size) - parts["cache"] - parts["logits"]
+    casts = size * adapter_parameters(shape, config) if size < _FP32 else 0.0  # adapters in the precision at work
+    return {**parts, "working memory": max(parts["working memory"], reading) + casts}
 
 
-def _held_out(shape: Shape, config: Config, size: int) -> dict[str, float]:
-    """Decoding the dev queries that choose the best adapter, each row's prompt computed on its own."""
-    rows = min(config.policy.eval_queries, config.generation.batch_size)
-    parts = _decoding(shape, rows, config, size)
+def _answers(shape: Shape, rows: int, config: Config, size: int) -> dict[str, float]:
+    """Decoding a batch of answers, each row's prompt computed on its own."""
+    parts = _decoding(shape, rows, rows, config, size)
     return {**parts, "working memory": max(parts["working memory"], _reading(shape, rows, config, size))}
 
 
@@ -201,28 +232,39 @@ def _reading(shape: Shape, prompts: int, config: Config, size: int) -> float:
     return prompts * length * (size * (5 * shape.intermediate + 2 * shape.hidden) + (1 + size) * length)
 
 
-def _decoding(shape: Shape, rows: int, config: Config, size: int) -> dict[str, float]:
-    one_layer = shape.cached * size * rows * (config.prompt.max_tokens + completion_tokens(config))
+def _decoding(shape: Shape, rows: int, prompts: int, config: Config, size: int) -> dict[str, float]:
+    """Where rows share prompts, a layer sees several queries a prompt, for which keys and values are repeated."""
+    tokens = prompts * config.prompt.max_tokens + rows * completion_tokens(config)
+    one_layer = shape.cached * size * tokens
+    repeated = 2 * shape.attention * size * tokens if prompts < rows and 2 * shape.attention > shape.cached else 0
     return {
         "cache": shape.layers * one_layer,
         "logits": _DECODING_COPIES * _FP32 * rows * shape.vocabulary,
-        "working memory": one_layer / 2,  # the keys, or the values, of a layer grow into new ones
+        "working memory": max(one_layer / 2, repeated),  # the keys, or the values, of a layer grow into new ones
     }
 
 
-def activations(shape: Shape, config: Config, device: DeviceKind, lengths: list[int]) -> tuple[float, float]:
-    """What is kept for the backward pass of such rows, and what comes on top of it while a layer is passed back."""
+def activations(
+    shape: Shape, config: Config, device: DeviceKind, lengths: list[int], *, shares_prompt: bool = False
+) -> tuple[float, float]:
+    """What is kept for the backward pass of such rows, and what comes on top of it while a layer is passed back.
+
+    All are one batch. Rows that share their prompt are packed trees.
+    """
     size = bytes_of_number(device)
     tokens, squares = sum(lengths), sum(length**2 for length in lengths)
     a_token, a_layer = _kept_by_layer(shape, config, size)
-    layer = tokens * a_token + squares * size + a_layer
     ends = _FP32 * tokens * shape.hidden  # into the last norm
-    masks = squares  # a byte for who may see whom
+    if shares_prompt:
+        a_token += size * shape.cached
+        layer = tokens * a_token + a_layer
+        masks = size * sum(length * (length - config.prompt.max_tokens + 1) for length in lengths)
+    else:
+        layer = tokens * a_token + squares * size + a_layer
+        masks = squares  # a byte for who may see whom
     if checkpoints(config.policy, device):
         kept = shape.layers * tokens * shape.hidden * size
-        longest = max(lengths)
-        largest = longest * a_token + longest**2 * size + a_layer
-        return kept + ends + masks, (1 + _BACKWARD_SHARE) * (largest if shape.packs else layer)
+        return kept + ends + masks, (1 + _BACKWARD_SHARE) * layer
     return shape.layers * layer + ends + masks, _BACKWARD_SHARE * layer
 
 

@@ -33,6 +33,7 @@ class _Line(msgspec.Struct):
     swapped_query_id: str | None = None
     text: str | None = None
     profile: list[_Shown] = []
+    card: str | bool | None = None
     swapped_profile: list[_Shown] = []
 
 
@@ -71,9 +72,11 @@ class Owner:
             return None
         if self.user_id not in owners or self.doc_id is None:
             return self.user_id in owners
-        own_profile = found.profile if (found.profile_user_id or found.user_id) == self.user_id else []
+        is_author = (found.profile_user_id or found.user_id) == self.user_id
+        own_profile = found.profile if is_author else []
         swapped = found.swapped_profile if found.swapped_user_id == self.user_id else []
-        return self._is_of_document(found) or self._shows_document([*own_profile, *swapped])
+        is_counted = is_author and bool(found.card)  # a card is of all documents
+        return is_counted or self._is_of_document(found) or self._shows_document([*own_profile, *swapped])
 
     def _is_of_document(self, line: _Line) -> bool:
         if line.swapped_user_id == self.user_id and line.swapped_query_id in self.query_ids:

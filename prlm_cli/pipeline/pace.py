@@ -14,7 +14,7 @@ from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import Config
 from prlm_cli.models.loading import cached_model
 from prlm_cli.models.shapes import Shape
-from prlm_cli.pipeline.memory import completion_tokens, micro_batch, packed_lengths
+from prlm_cli.pipeline.memory import completion_tokens, tokens_of_step
 from prlm_cli.pipeline.policies import load_policy
 
 _PROMPT, _COMPLETION, _GROUP = 128, 16, 4  # of the calibration: small, so that it takes seconds
@@ -68,17 +68,21 @@ def calibrate(config: Config, reporter: Reporter) -> Pace:
 def duration_of(shape: Shape, config: Config, pace: Pace) -> Duration:
     """The seconds of a run: steps times (reading the prompts, decoding, forward and backward), and what is around."""
     policy, completion = config.policy, completion_tokens(config)
-    completions, a_pass = policy.prompts_per_step * policy.num_generations, micro_batch(policy)
-    trained = completions // a_pass * sum(packed_lengths(shape, config, a_pass))
-    prompts = policy.prompts_per_step if shape.packs else completions
+    trained = tokens_of_step(shape, config)
+    prompts = policy.prompts_per_step * (1 if shape.packs else policy.num_generations)
     rollout = prompts * config.prompt.max_tokens / pace.read + completion / pace.decoded
     batches = math.ceil(policy.eval_queries / config.generation.batch_size)
     judged = policy.eval_queries * config.prompt.max_tokens / pace.read + batches * completion / pace.decoded
     times_judged = 1 + math.ceil(policy.steps / policy.eval_steps)  # before the first step, and after the last
     has_warm_start = config.warm_start.kind != "none" and not policy.start_from
     supervised = config.warm_start.batch_size * (config.prompt.max_tokens + completion) / pace.trained
+    start = config.warm_start.steps * supervised
+    if config.warm_start.kind == "star":
+        drawn = config.warm_start.max_queries * (1 + config.warm_start.samples)
+        start += drawn * config.prompt.max_tokens / pace.read
+        start += math.ceil(drawn / config.generation.batch_size) * completion / pace.decoded
     return Duration(
-        warm_start=config.warm_start.steps * supervised if has_warm_start else 0.0,
+        warm_start=start if has_warm_start else 0.0,
         rollouts=policy.steps * rollout,
         updates=policy.steps * trained / pace.trained,
         held_out=times_judged * judged,

@@ -28,7 +28,7 @@ from prlm_cli.pipeline.layouts import resolve_prompt
 from prlm_cli.pipeline.length_balance import balanced
 from prlm_cli.pipeline.policies import Policy, load_policy, with_prompt
 from prlm_cli.pipeline.training_set import training_queries
-from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
+from prlm_cli.pipeline.warm_start import reasons_by_itself, warm_start, warm_start_kind
 
 PAIRS = "pairs.jsonl"
 _REASONS = {
@@ -199,7 +199,7 @@ def pair_policy(workspace: Workspace, queries: Sequence[Retrieved], config: Conf
         run = workspace.finished_run(name, "policy")
         return load_policy(resolve(config_file=run.folder / "config.toml"), run=run, reporter=reporter)
     if name == "warm-start":
-        kind = warm_start_kind(config, reasons_by_itself=False)
+        kind = warm_start_kind(config, reasons_by_itself=reasons_by_itself(config, reporter))
         if kind != "none":
             run = warm_start(workspace, list(queries), config, kind, reporter)
             return load_policy(config, run=run, reporter=reporter)

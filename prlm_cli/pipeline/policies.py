@@ -72,10 +72,10 @@ class Policy:
 
     @property
     def stop_ids(self) -> list[int]:
-        """Tokens that end a completion: the end token, and a line break where the first line is the answer."""
+        """Tokens that end a completion: the end tokens, and a line break where the first line is the answer."""
         ends = self.model.generation_config.eos_token_id
         ends = [ends] if isinstance(ends, int) else list(ends or [])
-        own = [self.tokenizer.eos_token_id, *(end for end in ends if end != self.tokenizer.eos_token_id)]
+        own = list(dict.fromkeys([self.tokenizer.eos_token_id, self.codec.end_of_turn, *ends]))
         return [*own, *self.codec.line_ends] if self.builder.ends_at_line_break else own
 
     @property
@@ -86,7 +86,11 @@ class Policy:
     def beginning(self, reasoning: str) -> Beginning:
         """The beginning of a completion whose reasoning is given, for a policy that reasons."""
         text = self.builder.thought(reasoning)
-        return Beginning(text, self.codec.encode_completion(text)[:-1])
+        return Beginning(text, self._encoded(text)[:-1])
+
+    def completion_ids(self, answer: str, reasoning: str = "") -> list[int]:
+        """The completion that a perfect policy would write, with the token that ends it."""
+        return self._encoded(self.builder.completion(answer, reasoning))
 
     def with_prompt(self, prompt: PromptSettings) -> Policy:
         """The same model asked in another form; layout and reasoning must be resolved."""
@@ -94,11 +98,11 @@ class Policy:
 
     def fingerprint(self) -> str:
         """Identifies what it answers by, prompts aside: weights, tokenizer, and their precision on this device."""
-        from prlm_cli.models.loading import fingerprint_of
+        from prlm_cli.models.loading import fingerprint_of, is_quantised
 
         assert self.folders, "weights that change have no fingerprint"
-        is_quantised = hasattr(self.model.config, "quantization_config")
-        facts = (*map(fingerprint_of, self.folders), self.model.dtype, self.model.device.type, is_quantised)
+        precision = (self.model.dtype, self.model.device.type, is_quantised(self.model))
+        facts = (*map(fingerprint_of, self.folders), *precision)
         return hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
 
     def engine(self, config: Config, *, temperature: float | None = None) -> Engine:
@@ -114,6 +118,11 @@ class Policy:
             temperature=config.generation.temperature if temperature is None else temperature,
             seed=config.seed,
         )
+
+    def _encoded(self, completion: str) -> list[int]:
+        builder = self.builder
+        begun = self.codec.replies[builder.reasoning] if builder.is_chat else ""
+        return self.codec.encode_completion(completion, after=begun + builder.opening, in_chat=builder.is_chat)
 
 
 class ServedModel:
@@ -266,6 +275,16 @@ def load_policy(
     return Policy(name, model, tokenizer, builder_for(config.prompt, codec), codec, folders)
 
 
+def check_prompts(run: Run | None, builder: PromptBuilder) -> None:
+    """Makes sure that a run, if there is one, was trained with the builder's prompts.
+
+    Raises:
+        SettingsError: If it was trained with others.
+    """
+    if run and run.metrics["prompt_hash"] != builder.hash:
+        raise SettingsError(f"run '{run.name}' was trained with other prompts", hint="give it the same settings")
+
+
 def builder_for(prompt: PromptSettings, codec: Codec) -> PromptBuilder:
     """The builder of the prompts that the settings describe.
 
@@ -274,7 +293,8 @@ def builder_for(prompt: PromptSettings, codec: Codec) -> PromptBuilder:
     """
     if prompt.layout == "auto" or prompt.reasoning == "auto":
         raise SettingsError("prompt.layout and prompt.reasoning must be resolved first", hint="name them")
-    return PromptBuilder(TASKS[prompt.task], prompt.layout, prompt.reasoning == "on", prompt.max_tokens, codec)
+    reasons = prompt.reasoning == "on"
+    return PromptBuilder(TASKS[prompt.task], prompt.layout, reasons, prompt.max_tokens, codec, prompt.card)
 
 
 def longest_completion(task: Task, *, reasons: bool) -> int:

@@ -18,9 +18,9 @@ import msgspec
 
 from prlm_cli.core.errors import PrlmError
 from prlm_cli.core.partition import shard_of
+from prlm_cli.core.prompts import Task
 from prlm_cli.core.records import Query, Retrieved
 from prlm_cli.core.settings import RetrievalSettings
-from prlm_cli.core.store import Store
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.engines.cluster import Failure, cluster, failure_of
 from prlm_cli.pipeline.search import LeftOut, Search
@@ -42,10 +42,10 @@ def answers_on_ray(search: Search, queries: Iterable[Query], *, seed: int, windo
         DataError: If a query's date is not a date.
         MissingError: If there is no Ray.
     """
-    store, settings = search.store, search.settings
+    settings = search.settings
     batches = windows(queries, min(window, max(1, _RECORDS_IN_WINDOW // max(1, settings.k))))
     if first := next(batches, None):
-        with cluster() as ray, _workers(ray, store, settings, seed) as workers:
+        with cluster() as ray, _workers(ray, search, seed) as workers:
             asked = map(workers.ask, chain([first], batches))
             for answered in _ahead(asked, 0 if window == 1 else 1):
                 yield from answered
@@ -65,11 +65,12 @@ class Answerer:
     Args:
         folder: The workspace's.
         settings: How the documents are ranked.
+        carded: The task whose answers cards are counted over; None counts none.
         seed: Of the random retriever.
     """
 
-    def __init__(self, folder: Path, settings: RetrievalSettings, seed: int) -> None:
-        self._folder, self._settings, self._seed = folder, settings, seed
+    def __init__(self, folder: Path, settings: RetrievalSettings, carded: Task | None, seed: int) -> None:
+        self._folder, self._settings, self._carded, self._seed = folder, settings, carded, seed
         self._search: Search | None = None
 
     def answer(self, queries: bytes) -> bytes:
@@ -77,7 +78,8 @@ class Answerer:
         records: list[Retrieved] = []
         try:
             if self._search is None:
-                self._search = Search(Workspace(self._folder).open_store(), self._settings, seed=self._seed)
+                store = Workspace(self._folder).open_store()
+                self._search = Search(store, self._settings, seed=self._seed, carded=self._carded)
             with self._search.store.snapshot():
                 for record in answers(self._search, msgspec.json.decode(queries, type=list[Query])):
                     records.append(record)  # one by one: those before an error count
@@ -96,14 +98,16 @@ class Answerer:
 class _Workers:
     """The workers of a cluster, each with users of its own."""
 
-    def __init__(self, ray: Any, store: Store, settings: RetrievalSettings, seed: int) -> None:
+    def __init__(self, ray: Any, search: Search, seed: int) -> None:
         self._ray = ray
-        folder = store.path.parent.absolute()
+        folder = search.store.path.parent.absolute()
         cores = int(ray.cluster_resources()["CPU"])
         shards = Workspace(folder).number_of_shards()
         self._parts = shards if shards > 1 else cores
         worker = ray.remote(num_cpus=1)(Answerer)
-        self.handles = [worker.remote(folder, settings, seed) for _ in range(min(cores, self._parts))]
+        self.handles = [
+            worker.remote(folder, search.settings, search.carded, seed) for _ in range(min(cores, self._parts))
+        ]
 
     def ask(self, batch: Sequence[Query]) -> Iterator[Retrieved]:
         """Hands a window out; the answers, in the order of the queries, are awaited when the first is taken."""
@@ -133,8 +137,8 @@ class _Workers:
 
 
 @contextlib.contextmanager
-def _workers(ray: Any, store: Store, settings: RetrievalSettings, seed: int) -> Iterator[_Workers]:
-    workers = _Workers(ray, store, settings, seed)
+def _workers(ray: Any, search: Search, seed: int) -> Iterator[_Workers]:
+    workers = _Workers(ray, search, seed)
     try:
         yield workers
     finally:

@@ -58,6 +58,7 @@ def claim_run(
         reporter.note(f"going on with run {run.name}")
         return run
     if run.folder.exists():
+        (run.folder / "state.json").unlink(missing_ok=True)  # first: what is left of it then is no run
         shutil.rmtree(run.folder)
     run.start(kind, toml, data=data, **facts)
     return run

@@ -21,6 +21,7 @@ from prlm_cli.retrievers.fusion import fuse
 from prlm_cli.retrievers.hit import Hit
 
 if TYPE_CHECKING:
+    from prlm_cli.core.prompts import Task
     from prlm_cli.models.cross_encoder import CrossEncoder
     from prlm_cli.retrievers.shared import SharedCorpus
 
@@ -39,15 +40,17 @@ class Search:
         store: The index.
         settings: How documents are ranked.
         seed: Of the random retriever.
+        carded: The task whose answers cards are counted over; None counts none.
 
     Raises:
         SettingsError: If there is no such retriever, or a filter cannot be read.
         DataError: If the shared corpus is asked for and there is none.
     """
 
-    def __init__(self, store: Store, settings: RetrievalSettings, *, seed: int) -> None:
+    def __init__(self, store: Store, settings: RetrievalSettings, *, seed: int, carded: Task | None = None) -> None:
         self.store = store
         self.settings = settings
+        self.carded = carded
         self._language = store.language
         self._retriever = RETRIEVERS[settings.retriever](store, settings, seed=seed)
         self._where = [_condition(text) for text in settings.where]
@@ -82,6 +85,20 @@ class Search:
         shared = self._shared.search(query, self.settings, lambda document: self._may_be_shown(query, document))
         return _fused(own, shared)[: self.settings.k]
 
+    def seen(self, query: Query, history: History) -> Eligible:
+        """All documents that the query may be given."""
+        return eligible(query, history, self.settings, among=self._among(history))
+
+    def card(self, query: Query, history: History) -> str | None:
+        """The card of a history as the query may see it; None where none is counted, empty where no record is shown."""
+        if self.carded is None:
+            return None
+        if self.settings.k == 0 or self.settings.retriever == "none":
+            return ""
+        from prlm_cli.pipeline.cards import card_of
+
+        return card_of(self.store, history, self.seen(query, history), self.carded)
+
     def read(self, user_id: str, hits: Sequence[Hit]) -> list[ProfileDocument]:
         """The ranked documents with their texts; own ones are read as that user's."""
         own = iter(self.store.documents_at(user_id, [hit.rid for hit in hits if not hit.is_shared]))
@@ -112,7 +129,7 @@ class Search:
         return not is_source and _fits(document.meta, self._where)
 
     def _own(self, query: Query, history: History) -> list[Ranked]:
-        seen = eligible(query, history, self.settings, among=self._among(history))
+        seen = self.seen(query, history)
         self._without_undated += bool(history.undated and seen.span.start)
         if not len(seen):
             return []
@@ -156,6 +173,12 @@ class Search:
             history.derived["where"] = {n for n, entry in enumerate(history.entries) if entry.rid in fitting}
         found: set[int] = history.derived["where"]
         return found
+
+
+def own_search(store: Store, settings: RetrievalSettings, *, carded: Task | None = None) -> Search:
+    """A search that only says which own documents a query may see, and reads them: it loads no model to rank by."""
+    plain = msgspec.structs.replace(settings, retriever="recency", k=1, corpus="own", rerank=False)
+    return Search(store, plain, seed=0, carded=carded)
 
 
 def _profile_document(document: Document, hit: Hit, rank: int) -> ProfileDocument:

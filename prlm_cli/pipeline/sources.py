@@ -16,7 +16,7 @@ from prlm_cli.core.settings import Config
 from prlm_cli.core.store import Store
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.pipeline.queries import open_queries, stored_queries
-from prlm_cli.pipeline.retrieve import retrieve
+from prlm_cli.pipeline.retrieve import retrieve, with_card
 
 
 def queries_from(
@@ -99,7 +99,7 @@ def _retrieve_from_index(
             queries = _at_least_one(open_queries(store, user_id), none_open, "ask one with --text")
         else:
             queries = queries_from(store, path=None, split=split, user_id=user_id, text=text)
-        yield from retrieve(store, queries, config.retrieval, seed=config.seed)
+        yield from retrieve(store, queries, config.retrieval, prompt=config.prompt, seed=config.seed)
 
 
 def _read_or_retrieve(workspace: Workspace, config: Config, path: Path, user_id: str | None) -> Iterator[Retrieved]:
@@ -108,9 +108,12 @@ def _read_or_retrieve(workspace: Workspace, config: Config, path: Path, user_id:
         for where, fields in jsonl.read_lines(path):
             if "profile" in fields:
                 record = jsonl.validate(where, fields, Retrieved)
+                if config.prompt.card and record.card is None:
+                    store = store or stack.enter_context(workspace.open_store())
+                    record = with_card(store, record, config.retrieval, config.prompt)
             else:
                 store = store or stack.enter_context(workspace.open_store())
                 query = jsonl.validate(where, fields, Query)
-                (record,) = retrieve(store, [query], config.retrieval, seed=config.seed)
+                (record,) = retrieve(store, [query], config.retrieval, prompt=config.prompt, seed=config.seed)
             if user_id is None or record.user_id == user_id:
                 yield record

@@ -59,5 +59,8 @@ class StandIns:
 
     def _swapped(self, query: Query, user_ids: Collection[str]) -> Retrieved | None:
         with contextlib.suppress(DataError):  # nobody among them has a record that is old enough
-            return swapped_profile(self._store, query, user_ids, self._config.retrieval, seed=self._config.seed)
+            config = self._config
+            return swapped_profile(
+                self._store, query, user_ids, config.retrieval, prompt=config.prompt, seed=config.seed
+            )
         return None

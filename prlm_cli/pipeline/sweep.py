@@ -50,7 +50,7 @@ def reference_of(swept: Sequence[Combination], config: Config) -> str:
 def sweep(swept: Sequence[Combination], store: Store, queries: Sequence[Query]) -> Iterator[Condition]:
     """The condition of each combination, its records retrieved anew."""
     for name, facts, config in swept:
-        shown = list(retrieve(store, queries, config.retrieval, seed=config.seed))
+        shown = list(retrieve(store, queries, config.retrieval, prompt=config.prompt, seed=config.seed))
         yield Condition(name, shown, facts=facts, prompt=config.prompt)
 
 

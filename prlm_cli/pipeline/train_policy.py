@@ -26,16 +26,22 @@ from prlm_cli.models.reward_model import RewardModel
 from prlm_cli.pipeline.author_titles import AuthorTitles, read_pool
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.layouts import resolve_prompt
-from prlm_cli.pipeline.policies import Policy, load_policy
+from prlm_cli.pipeline.other_answers import OtherAnswers
+from prlm_cli.pipeline.policies import Policy, check_prompts, load_policy
 from prlm_cli.pipeline.policy_report import html_report
+from prlm_cli.pipeline.profile_noise import ProfileNoise, read_others
 from prlm_cli.pipeline.queries import stored_queries
 from prlm_cli.pipeline.retrieve import retrieve
 from prlm_cli.pipeline.reward_models import Base, load_reward_model
+from prlm_cli.pipeline.run_log import read_log
 from prlm_cli.pipeline.runs import claim_run
+from prlm_cli.pipeline.samples import SAMPLED_QUERIES, write_samples
 from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_hashes
-from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
+from prlm_cli.pipeline.warm_start import reasons_by_itself, warm_start, warm_start_kind
+from prlm_cli.pipeline.watching import Watching, check_trackers, measures
 from prlm_cli.rewards import Reward, RewardContext
 from prlm_cli.rewards.named import reward_named
+from prlm_cli.training.order import check_enough
 
 NO_REWARD_MODEL = "none"
 
@@ -48,6 +54,8 @@ class Job(NamedTuple):
     training: list[Retrieved]
     held_out: list[Retrieved]
     titles: AuthorTitles | None
+    other_answer: OtherAnswers | None
+    noise: ProfileNoise | None
     start: Run | None
     reward_run: Run | None
 
@@ -78,13 +86,17 @@ def train_policy(
         reporter: Told about progress.
 
     Raises:
-        DataError: If there is nothing to train on, or a named run does not exist.
-        MissingError: If vLLM is to write the rollouts, and is not there.
+        DataError: If there is nothing to train on, a named run does not exist, or another user is needed and there is
+            none.
+        MissingError: If the package of a tracker, or of vLLM where it is to write the rollouts, is not there.
         RefusedError: If the named reward model's gate is closed.
-        SettingsError: If the settings do not go together, or name an unknown reward.
+        SettingsError: If the settings do not go together, name an unknown reward, or ask for more queries a step than
+            there are.
     """
     reporter = reporter if reporter and ranks.is_main() else Silent()
+    config = _with_contrast(config)
     _check_rewards(config.policy)
+    check_trackers(config.policy.trackers)
     _check_rollouts(config)
     _check_processes(config.policy)
     with ExitStack() as held:
@@ -94,14 +106,9 @@ def train_policy(
 
         job = _settled_by_main(settle) if ranks.world_size() > 1 else settle()
         policy = load_policy(job.config, run=job.start, trainable=True, reporter=reporter)
-        if job.start and job.start.metrics["prompt_hash"] != policy.builder.hash:
-            raise SettingsError(
-                f"run '{job.start.name}' was trained with other prompts", hint="give it the same settings"
-            )
-        reward_model = _reward_model(job.reward_run, policy, job.config, reporter) if job.reward_run else None
-        context = RewardContext(policy.builder, reward_model, job.titles)
+        check_prompts(job.start, policy.builder)
         run = job.run if ranks.is_main() else _copy_of(job.run, held.enter_context(workspace.scratch()))
-        _train(run, policy, job.training, job.held_out, job.config, context, reporter)
+        _train(run, policy, job, reporter)
     if ranks.world_size() > 1:
         _disconnect()
     return job.run
@@ -123,9 +130,16 @@ def _settle(
     reward_run = _reward_run(workspace, config, force=force, reporter=reporter)
     with workspace.open_store() as store:
         training = training_queries(store, config, queries)
+        check_enough(len({query.query_id for query in training}), config.policy.prompts_per_step)
         config = resolve_prompt(workspace, training, config, reporter)
         held_out = _held_out(store, config)
+        if config.policy.early_stop and not held_out:
+            raise SettingsError(
+                "policy.early_stop: no dev query to judge by", hint="index some, or raise policy.eval_queries"
+            )
         titles = _author_titles(store, training, config)
+        other_answer = OtherAnswers(training, store.tokenizer) if config.policy.rewards.get("contrast") else None
+        noise = _profile_noise(store, training, config)
     config = _without_unused_rewards(config, reward_run)
     facts = {
         "reward_model": reward_run.name if reward_run else None,
@@ -136,7 +150,7 @@ def _settle(
     )
     held.enter_context(workspace.write_lock(run.name))
     start = start_run or _warm_start(workspace, training, config, reporter)
-    return Job(run, config, training, held_out, titles, start, reward_run)
+    return Job(run, config, training, held_out, titles, other_answer, noise, start, reward_run)
 
 
 def _settled_by_main(settle: Callable[[], Job]) -> Job:
@@ -159,77 +173,123 @@ def _disconnect() -> None:
     disconnect()
 
 
-def _train(
-    run: Run,
-    policy: Policy,
-    training: list[Retrieved],
-    held_out: list[Retrieved],
-    config: Config,
-    context: RewardContext,
-    reporter: Reporter,
-) -> None:
+def _train(run: Run, policy: Policy, job: Job, reporter: Reporter) -> None:
     from prlm_cli.models.adapters import save_adapter
     from prlm_cli.training import shared_prefix
-    from prlm_cli.training.callbacks import EvaluateHeldOut, ReportProgress
+    from prlm_cli.training.callbacks import NotFinite
+    from prlm_cli.training.checkpoints import newest_step
     from prlm_cli.training.grpo import Rollout, train_grpo
+    from prlm_cli.training.trackers import tracker_callbacks
 
     if reason := shared_prefix.why_not(policy.model):
         reporter.note(f"the prompt is computed once a completion, not once a group: {reason}")
-    rollouts = [Rollout(policy.builder.build(query.text, query.profile).ids, query) for query in training]
-    best = Best(run)
 
-    def judge(step: int) -> float:
-        score = _mean_overlap(policy, held_out, config)
-        best.offer(step, score, lambda: save_adapter(policy.model, best.adapter))
-        run.append_log({"step": step, "heldout": score})
-        return score
+    def rollout(query: Retrieved) -> Rollout:
+        return Rollout(policy.builder.build(query.text, query.profile, query.card).ids, query)
 
-    resumed_from = train_grpo(
-        policy.model,
-        policy.tokenizer,
-        rollouts,
-        _rewards(config, context),
-        config.policy,
-        stop_ids=policy.stop_ids,
-        max_new_tokens=config.policy.max_new_tokens or policy.max_new_tokens,
-        seed=config.seed,
-        checkpoints=run.checkpoints,
-        callbacks=[
-            ReportProgress(reporter.stage("GRPO"), run.append_log, _SHOWN),
-            *([EvaluateHeldOut(judge, config.policy.eval_steps)] if held_out else []),
-        ],
-    )
-    if resumed_from:
-        reporter.note(f"went on from step {resumed_from}")
-    if held_out:
-        shutil.copytree(best.adapter, run.adapter, dirs_exist_ok=True)
-    else:
-        save_adapter(policy.model, run.adapter)
-    figures = {"steps": config.policy.steps, **best.as_dict(), **_first_and_last_quarter(run)}
+    config, noise = job.config, job.noise
+    context = _context(job, policy, reporter)
+
+    def varied(known: Rollout, time: int) -> Rollout:
+        assert noise
+        query = noise(known.query, time)
+        return known if query is known.query else rollout(query)
+
+    run.rewind_log(newest_step(run.checkpoints))
+    best, watching = Best(run), Watching(run, config, reporter)
+
+    def evaluate(step: int) -> None:
+        if job.held_out:
+            score = _mean_overlap(policy, job.held_out, config)
+            best.offer(step, score, lambda folder: save_adapter(policy.model, folder))
+            watching.judged(step, score)
+        if config.policy.samples:
+            write_samples(run, step, policy, job.training[:SAMPLED_QUERIES], config)
+
+    try:
+        resumed_from = train_grpo(
+            policy.model,
+            policy.tokenizer,
+            [rollout(query) for query in job.training],
+            _rewards(config, context),
+            config.policy,
+            stop_ids=policy.stop_ids,
+            max_new_tokens=config.policy.max_new_tokens or policy.max_new_tokens,
+            seed=config.seed,
+            checkpoints=run.checkpoints,
+            callbacks=[
+                *watching.callbacks(evaluate, config.policy.eval_steps),
+                *(tracker_callbacks(config.policy.trackers, run.trackers, run.name) if ranks.is_main() else []),
+            ],
+            note=reporter.note,
+            vary=varied if noise else None,
+            measures=measures(context),
+        )
+        if resumed_from:
+            reporter.note(f"went on from step {resumed_from}")
+    except NotFinite as error:
+        if not job.held_out:
+            raise
+        watching.has_diverged(error)
+    _keep_adapters(run, policy, best, is_finite=watching.is_finite)
+    figures = {**watching.as_dict(), **best.as_dict(), **_first_and_last_quarter(run)}
     write_text(run.report, html_report(run, figures, seed=config.seed))
     run.finish({**figures, "prompt_hash": policy.builder.hash})
 
 
-_SHOWN = {"reward": "reward", "entropy": "entropy", "completions/mean_length": "length"}
+def _context(job: Job, policy: Policy, reporter: Reporter) -> RewardContext:
+    """What rewards are made of."""
+    reward_model = _reward_model(job.reward_run, policy, job.config, reporter) if job.reward_run else None
+    longest = job.config.policy.max_new_tokens or policy.max_new_tokens
+    return RewardContext(policy.builder, reward_model, job.titles, job.other_answer, longest)
+
+
+def _keep_adapters(run: Run, policy: Policy, best: Best, *, is_finite: bool) -> None:
+    """Keeps the best adapter as that of the run, and the last beside it; where none was judged, the last."""
+    from prlm_cli.models.adapters import save_adapter
+
+    if not best.as_dict():
+        save_adapter(policy.model, run.adapter)
+        return
+    shutil.copytree(best.adapter, run.adapter, dirs_exist_ok=True)
+    if is_finite:
+        save_adapter(policy.model, run.last)
 
 
 class Best:
-    """The best adapter of a run by its held-out score; survives an interruption."""
+    """The best adapter of a run by its held-out score; best.json says which folder that is, and is replaced at once."""
 
     def __init__(self, run: Run) -> None:
+        self._folder = run.folder
         self._file = run.folder / "best.json"
-        self.adapter = run.folder / "best"
 
-    def offer(self, step: int, score: float, save: Any) -> None:
-        """Keeps the adapter of a step if none before scored higher."""
+    @property
+    def adapter(self) -> Path:
+        """The folder of the best adapter."""
+        return self._of_step(self.as_dict()["best_step"])
+
+    def offer(self, step: int, score: float, save: Callable[[Path], None]) -> None:
+        """Keeps the adapter of a step if none before scored higher.
+
+        Args:
+            step: That was judged.
+            score: The higher, the better.
+            save: Writes the adapter into a folder.
+        """
         known = self.as_dict()
         if not known or score > known["best_heldout"]:
-            save()
+            save(self._of_step(step))
             write_text(self._file, json.dumps({"best_step": step, "best_heldout": score}) + "\n")
+            for other in self._folder.glob("best-*"):
+                if other != self.adapter:
+                    shutil.rmtree(other)
 
     def as_dict(self) -> dict[str, Any]:
         """`best_step` and `best_heldout`; empty before the first evaluation."""
         return read_json(self._file) if self._file.exists() else {}
+
+    def _of_step(self, step: int) -> Path:
+        return self._folder / f"best-{step}"
 
 
 def _reward_run(workspace: Workspace, config: Config, *, force: bool, reporter: Reporter) -> Run | None:
@@ -262,7 +322,7 @@ def _reward_model(run: Run, policy: Policy, config: Config, reporter: Reporter) 
 def _start_run(workspace: Workspace, config: Config) -> Run | None:
     if not config.policy.start_from:
         return None
-    if config.warm_start.kind in ("answers", "traces"):
+    if config.warm_start.kind not in ("auto", "none"):
         raise SettingsError("--start-from and a warm start do not go together", hint="drop one of them")
     return workspace.finished_run(config.policy.start_from, "policy")
 
@@ -275,6 +335,20 @@ def _without_unused_rewards(config: Config, reward_run: Run | None) -> Config:
     model = reward_run.name if reward_run else NO_REWARD_MODEL
     policy = structs.replace(config.policy, rewards=weights, normalise=normalise, reward_model=model)
     return structs.replace(config, policy=policy)
+
+
+def _with_contrast(config: Config) -> Config:
+    """The configuration in which the reward `contrast` has a weight if other users' answers may be read, and only then.
+
+    Where none is set it is that of the overlap, and an answer that fits both users alike is worth nothing.
+    """
+    weights = config.policy.rewards
+    if config.policy.contrast == "none":
+        if weights.get("contrast"):
+            raise SettingsError("the reward 'contrast' reads other users' answers", hint="ask: --contrast swapped")
+        return config
+    weights = {"contrast": weights.get("overlap", 1.0), **weights}
+    return structs.replace(config, policy=structs.replace(config.policy, rewards=weights))
 
 
 def _check_rewards(settings: PolicySettings) -> None:
@@ -293,6 +367,8 @@ def _check_rollouts(config: Config) -> None:
         return
     if config.model.qlora:
         raise SettingsError("policy.rollouts=vllm needs a 16-bit base", hint="leave out one of the two")
+    if config.policy.zero_variance == "resample":
+        raise SettingsError("vLLM draws no group again", hint="policy.zero_variance=skip, or policy.rollouts=hf")
     if not find_spec("vllm"):
         raise MissingError("policy.rollouts=vllm needs the package vllm", hint="pip install 'prlm[vllm]'")
 
@@ -317,22 +393,25 @@ def _author_titles(store: Store, training: list[Retrieved], config: Config) -> A
     return AuthorTitles(store, training, pool, config.retrieval, seed=config.seed)
 
 
+def _profile_noise(store: Store, training: list[Retrieved], config: Config) -> ProfileNoise | None:
+    share = config.policy.profile_noise
+    if not share:
+        return None
+    return ProfileNoise(share, read_others(store, training, config.retrieval, seed=config.seed), config.seed)
+
+
 def _rewards(config: Config, context: RewardContext) -> dict[str, tuple[Reward, float]]:
     return {name: (reward_named(name)(context), weight) for name, weight in config.policy.rewards.items()}
 
 
 def _warm_start(workspace: Workspace, training: list[Retrieved], config: Config, reporter: Reporter) -> Run | None:
-    from prlm_cli.models.loading import load_tokenizer, resolve_model
-    from prlm_cli.models.tokenization import TokenizerCodec
-
-    codec = TokenizerCodec(load_tokenizer(resolve_model(config.model.name, reporter)))
-    kind = warm_start_kind(config, reasons_by_itself=codec.opens_reasoning)
+    kind = warm_start_kind(config, reasons_by_itself=reasons_by_itself(config, reporter))
     return None if kind == "none" else warm_start(workspace, training, config, kind, reporter)
 
 
 def _held_out(store: Store, config: Config) -> list[Retrieved]:
     queries = islice((q for q in stored_queries(store, "dev") if q.target), config.policy.eval_queries)
-    return list(retrieve(store, queries, config.retrieval, seed=config.seed))
+    return list(retrieve(store, queries, config.retrieval, prompt=config.prompt, seed=config.seed))
 
 
 def _mean_overlap(policy: Policy, queries: list[Retrieved], config: Config) -> float:
@@ -341,9 +420,9 @@ def _mean_overlap(policy: Policy, queries: list[Retrieved], config: Config) -> f
 
 
 def _first_and_last_quarter(run: Run) -> dict[str, float]:
-    """The mean sampled reward of the first and last quarter of the steps."""
-    lines = [json.loads(line) for line in run.log.read_text().splitlines()]
-    by_step = {line["step"]: line["reward"] for line in lines if "reward" in line}
-    rewards = [by_step[step] for step in sorted(by_step)]
+    """The mean sampled reward of the first and last quarter of the steps; nothing of a run that made none."""
+    rewards = [figures["reward"] for figures in read_log(run).steps.values() if "reward" in figures]
+    if not rewards:
+        return {}
     quarter = max(1, len(rewards) // 4)
     return {"reward_first_quarter": mean(rewards[:quarter]), "reward_last_quarter": mean(rewards[-quarter:])}

@@ -28,7 +28,7 @@ def training_queries(store: Store, config: Config, queries: Iterable[Query] | No
     """
     asked = stored_queries(store, "train") if queries is None else queries
     chosen = (query for query in asked if query.target)
-    found = list(retrieve(store, chosen, config.retrieval, seed=config.seed))
+    found = list(retrieve(store, chosen, config.retrieval, prompt=config.prompt, seed=config.seed))
     if not found:
         raise DataError(
             "no training queries", hint="index titled documents, or queries with a target and --split train"

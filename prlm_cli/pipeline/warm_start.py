@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 
 from prlm_cli.core.configuration import to_toml
 from prlm_cli.core.errors import DataError
-from prlm_cli.core.records import Retrieved
+from prlm_cli.core.prompts import Packed
+from prlm_cli.core.records import Generation, Retrieved
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import Config
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.pipeline.policies import Policy, load_policy
+from prlm_cli.pipeline.star import best_samples
 from prlm_cli.pipeline.training_set import user_hashes
 from prlm_cli.version import __version__
 
@@ -31,6 +34,14 @@ def warm_start_kind(config: Config, *, reasons_by_itself: bool) -> str:
     return "none" if reasons_by_itself else "traces"
 
 
+def reasons_by_itself(config: Config, reporter: Reporter) -> bool:
+    """Whether the base model thinks without having been taught to here."""
+    from prlm_cli.models.loading import load_tokenizer, resolve_model
+    from prlm_cli.models.tokenization import TokenizerCodec
+
+    return TokenizerCodec(load_tokenizer(resolve_model(config.model.name, reporter))).reasons_by_itself
+
+
 def warm_start(workspace: Workspace, queries: list[Retrieved], config: Config, kind: str, reporter: Reporter) -> Run:
     """The finished warm start of these inputs: trained, or found from an earlier time.
 
@@ -38,38 +49,44 @@ def warm_start(workspace: Workspace, queries: list[Retrieved], config: Config, k
         workspace: Where it is kept.
         queries: Training queries with their records and targets.
         config: Model, prompt and warm-start settings.
-        kind: "answers" or "traces".
+        kind: "answers", "traces" or "star".
         reporter: Told about progress.
 
     Raises:
-        DataError: If no query has a target.
+        DataError: If no query has a target, no sample is worth imitating, or the run that is to draw them is not there.
+        SettingsError: If that run was trained with other prompts.
     """
     examples = [query for query in queries if query.target]
     if not examples:
         raise DataError("no training query has a target", hint="a warm start imitates the users' own answers")
-    run = Run(workspace.runs_folder / f"warm-start-{_hash(examples, config, kind)}")
+    writer = config.warm_start.policy if kind == "star" else None
+    writer_run = workspace.finished_run(writer, "policy") if writer else None
+    run = Run(workspace.runs_folder / f"warm-start-{_hash(examples, config, kind, writer_run)}")
     if (run.folder / "state.json").exists() and run.is_finished:
         reporter.note(f"warm start: {run.name} from an earlier time")
         return run
     with workspace.write_lock(run.name):
-        run.start("policy", to_toml(config), is_warm_start=True, trained_on=user_hashes(examples))
+        # Before the run begins: where no sample is worth imitating there is none.
+        best = best_samples(workspace, examples, config, writer_run, reporter) if kind == "star" else None
+        imitated = best.kept if best else examples
+        run.start("policy", to_toml(config), is_warm_start=True, trained_on=user_hashes(imitated))
         policy = load_policy(config, trainable=True, reporter=reporter)
-        _train(run, policy, examples, config, kind, reporter)
+        _train(run, policy, imitated, config, kind, reporter)
+        figures = {"steps": config.warm_start.steps, "examples": len(imitated), **(best.figures if best else {})}
+        run.finish({**figures, "prompt_hash": policy.builder.hash})
     return run
 
 
-def _train(run: Run, policy: Policy, examples: list[Retrieved], config: Config, kind: str, reporter: Reporter) -> None:
+def _train(
+    run: Run, policy: Policy, examples: Sequence[Retrieved], config: Config, kind: str, reporter: Reporter
+) -> None:
     from prlm_cli.models.adapters import save_adapter
     from prlm_cli.training.supervised import Example, train_supervised
-    from prlm_cli.training.traces import trace
 
     rows = []
     for query in examples:
-        assert query.target
-        packed = policy.builder.build(query.text, query.profile)
-        reasoning = trace(query.text, packed.records, query.target) if kind == "traces" else ""
-        completion = policy.builder.completion(query.target, reasoning)
-        rows.append(Example(packed.ids, policy.codec.encode_completion(completion)))
+        packed = policy.builder.build(query.text, query.profile, query.card)
+        rows.append(Example(packed.ids, policy.completion_ids(*_lesson(query, packed, kind))))
     train_supervised(
         policy.model,
         policy.tokenizer,
@@ -82,10 +99,23 @@ def _train(run: Run, policy: Policy, examples: list[Retrieved], config: Config, 
         log=run.append_log,
     )
     save_adapter(policy.model, run.adapter)
-    run.finish({"steps": config.warm_start.steps, "examples": len(rows), "prompt_hash": policy.builder.hash})
 
 
-def _hash(examples: list[Retrieved], config: Config, kind: str) -> str:
+def _lesson(query: Retrieved, packed: Packed, kind: str) -> tuple[str, str]:
+    """The answer to imitate, and the reasoning before it."""
+    from prlm_cli.training.traces import trace
+
+    if isinstance(query, Generation):
+        return query.answer or "", query.reasoning or ""
+    assert query.target
+    return query.target, trace(query.text, packed.records, query.target) if kind == "traces" else ""
+
+
+def _hash(examples: list[Retrieved], config: Config, kind: str, writer: Run | None) -> str:
     facts = [__version__, kind, config.model, config.prompt, config.warm_start, config.seed]
+    if kind == "star":
+        from prlm_cli.models.loading import fingerprint_of
+
+        facts += [config.generation.max_new_tokens, fingerprint_of(writer.adapter) if writer else None]
     content = msgspec.json.encode([facts, examples])
     return hashlib.blake2b(content, digest_size=5).hexdigest()

@@ -41,17 +41,19 @@ def windows(queries: Iterable[Asked], size: int) -> Iterator[list[Asked]]:
 
 
 def answers(search: Search, batch: Sequence[Query]) -> Iterator[Retrieved]:
-    """Each query of a window with its records, in their order; each user's history is read once."""
+    """Each query of a window with its records and its card, in their order; each user's history is read once."""
     of_user: dict[str, list[int]] = {}
     for n, query in enumerate(batch):
         of_user.setdefault(query.user_id, []).append(n)
-    ranked: dict[int, list[Hit]] = {}
+    found: dict[int, tuple[list[Hit], str | None]] = {}
     for n, query in enumerate(batch):
-        if n not in ranked:
+        if n not in found:
             history = search.store.history(query.user_id)
-            ranked |= {other: search.rank(batch[other], history) for other in of_user[query.user_id]}
-        profile = search.read(query.user_id, ranked.pop(n))
-        yield widen(Retrieved, query, profile=profile, retriever=search.settings.retriever)
+            asked = ((other, batch[other]) for other in of_user[query.user_id])
+            found |= {other: (search.rank(one, history), search.card(one, history)) for other, one in asked}
+        hits, card = found.pop(n)
+        profile = search.read(query.user_id, hits)
+        yield widen(Retrieved, query, profile=profile, retriever=search.settings.retriever, card=card)
 
 
 def checked(query: Asked) -> Asked:

@@ -1,4 +1,7 @@
-"""Rewards: completions -> one number each, or None where a reward does not apply. One file and one line each."""
+"""Rewards: completions -> one number each, or None where a reward does not apply. One file and one line each.
+
+More is better, so that weights are above 0: a penalty is at most 0.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +45,16 @@ class RewardContext:
         builder: The policy's, which reads completions.
         reward_model: None where there is none.
         titles: What each training query's classifier of authors learns from; None where no reward asks for it.
+        other_answer: Another user's answer to what is most like a training query, None for a query that has none; None
+            where no reward asks for it.
+        max_new_tokens: Longest completion; None where that is not known.
     """
 
     builder: PromptBuilder
     reward_model: RewardModel | None = None
     titles: Callable[[Query], Titles] | None = None
+    other_answer: Callable[[Query], str | None] | None = None
+    max_new_tokens: int | None = None
 
 
 MakeReward = Callable[[RewardContext], Reward]
@@ -61,5 +69,8 @@ REWARDS: Registry[MakeReward] = Registry(
         "length": "prlm_cli.rewards.against_titles:length",
         "style": "prlm_cli.rewards.against_titles:style",
         "author": "prlm_cli.rewards.author:Author",
+        "contrast": "prlm_cli.rewards.contrast:Contrast",
+        "copy": "prlm_cli.rewards.copying:Copying",
+        "overlong": "prlm_cli.rewards.overlong:Overlong",
     },
 )

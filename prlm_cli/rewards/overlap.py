@@ -24,6 +24,9 @@ class Overlap:
         return [self._score(completion, query.target) for completion, query in zip(completions, queries, strict=True)]
 
     def _score(self, completion: str, target: str | None) -> float | None:
-        if target is None:
-            return None
-        return float(sum(rouge(self._builder.parse(completion).answer, target)))
+        return None if target is None else overlap(self._builder.parse(completion).answer, target)
+
+
+def overlap(answer: str | None, target: str) -> float:
+    """ROUGE-1 + ROUGE-2 + ROUGE-L (F1), in [0, 3]; 0 where there is no answer."""
+    return float(sum(rouge(answer, target)))

@@ -15,16 +15,24 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # read when TRL is imported, which
 
 
 def common_arguments(
-    folder: Path, *, steps: int, learning_rate: float, seed: int, gradient_checkpointing: str = "auto"
+    folder: Path,
+    *,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+    gradient_checkpointing: str = "auto",
+    quantised: bool = False,
 ) -> dict[str, Any]:
     """Keyword arguments for `TrainingArguments` and its children.
 
     Args:
-        folder: Where checkpoints go.
+        folder: Where checkpoints go, in the folder of the run.
         steps: Optimiser steps.
         learning_rate: The peak.
         seed: Of the data order and all sampling.
         gradient_checkpointing: "on", "off", or "auto": where there is a GPU.
+        quantised: Whether the model's weights are in 4 bits. On a GPU the optimiser's moments are then in 8 bits, in
+            pages that make room where memory is short (Dettmers et al., arXiv 2305.14314).
     """
     on_gpu = torch.cuda.is_available()
     return {
@@ -37,10 +45,13 @@ def common_arguments(
         # TRL would turn it on by itself, also on a CPU.
         "bf16": on_gpu and torch.cuda.is_bf16_supported(including_emulation=False),
         "gradient_checkpointing": on_gpu if gradient_checkpointing == "auto" else gradient_checkpointing == "on",
+        "optim": "paged_adamw_8bit" if quantised and on_gpu else "adamw_torch",
         "lr_scheduler_type": "cosine",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
-        "report_to": "none",
+        "report_to": "none",  # trackers come as callbacks of ours
+        "run_name": folder.parent.name,
+        "project": "prlm",
         "disable_tqdm": True,
         "dataloader_pin_memory": on_gpu,
         "save_only_model": False,

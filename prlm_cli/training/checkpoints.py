@@ -11,16 +11,20 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
+from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from prlm_cli.core import ranks
 from prlm_cli.core.errors import StorageError
+from prlm_cli.core.files import where_disk_ends
 from prlm_cli.core.workspace import write_text
 from prlm_cli.training.collectives import wait_for_all
 
 _MANIFEST = "manifest.json"
 _KEPT = 2
+_FREE_SPACE = "free some space and run again"
 _NOT_NEEDED = ("training_args.bin", "README.md")  # a pickle that resuming never reads, and an empty model card
 
 
@@ -58,8 +62,49 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
+def newest_step(folder: Path) -> int:
+    """The step that a run goes on from; 0 for a fresh start."""
+    newest = newest_complete(folder)
+    return step_of(newest) if newest else 0
+
+
+def checkpoint_of(args: TrainingArguments, state: TrainerState) -> Path:
+    """Where the trainer writes the checkpoint of the step it is at."""
+    return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+
+
+def train_on(trainer: Any) -> int:
+    """Trains from the newest complete checkpoint of the trainer's folder.
+
+    Returns:
+        The step that it went on from; 0 for a fresh start.
+
+    Raises:
+        StorageError: If a checkpoint cannot be written; the one before is whole.
+    """
+    folder = Path(str(trainer.args.output_dir))
+    newest = newest_complete(folder)
+    try:
+        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if reason := where_disk_ends(error):
+            raise StorageError(f"{folder}: {reason}", hint=_FREE_SPACE) from error
+        raise
+    return step_of(newest) if newest else 0
+
+
 class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
     """Completes each checkpoint as it is written, and only then deletes old ones."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Deletes what a kill or a full disk left half written."""
+        if not ranks.is_main():
+            return
+        for path in _checkpoints(Path(str(args.output_dir))):
+            if not is_complete(path):
+                shutil.rmtree(path)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
@@ -74,9 +119,9 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
     def _seal(self, args: TrainingArguments, state: TrainerState) -> None:
         folder = Path(str(args.output_dir))
         try:
-            seal(folder / f"checkpoint-{state.global_step}")
+            seal(checkpoint_of(args, state))
         except OSError as error:
-            raise StorageError(f"{folder}: {error.strerror}", hint="free some space and run again") from error
+            raise StorageError(f"{folder}: {error.strerror}", hint=_FREE_SPACE) from error
         complete = [path for path in _checkpoints(folder) if is_complete(path)]
         for path in _checkpoints(folder):
             if path not in complete[-_KEPT:]:

@@ -75,14 +75,10 @@ def highest(number: int) -> int:
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Puts the mean over all processes into each gradient."""
+    """Puts the mean over all processes into each gradient; the same parameters have one in all of them."""
     if not distributed.is_initialized():
         return
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    for parameter in trained:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     mean = torch.cat([gradient.flatten() for gradient in gradients])  # one message, not hundreds of small ones
     distributed.all_reduce(mean)
     mean /= distributed.get_world_size()

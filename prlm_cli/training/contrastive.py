@@ -33,7 +33,7 @@ from prlm_cli.models.reward_model import Encoded, RewardModel
 from prlm_cli.models.scorer import Item
 from prlm_cli.training.arguments import common_arguments, keep_to_one_gpu
 from prlm_cli.training.callbacks import Log, ReportProgress, StopOnSignal
-from prlm_cli.training.checkpoints import SealCheckpoints, newest_complete
+from prlm_cli.training.checkpoints import SealCheckpoints, train_on
 from prlm_cli.training.order import query_order
 from prlm_cli.training.supervised import remove_printer
 
@@ -106,8 +106,7 @@ def train_contrastive(
             callbacks=[SealCheckpoints(), stop, ReportProgress(stage, log, {"loss": "loss", "accuracy": "accuracy"})],
         )
         remove_printer(trainer)
-        resume = newest_complete(checkpoints)
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        train_on(trainer)
     return steps
 
 

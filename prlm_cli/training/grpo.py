@@ -4,44 +4,47 @@ Source: Shao et al., DeepSeekMath (arXiv 2402.03300), as in PrLM (arXiv 2508.073
 PrLM's released training in this:
 
 1. Prompts are built and bounded by our builder and handed over as token ids; TRL knows them by the query's id only.
-2. The prompt of a group is computed once (`shared_prefix`), with the same values as stock TRL's separate rows.
+2. The prompt of a group is computed once (`shared_prefix`), with the same values as stock TRL's separate rows, and a
+   step in passes of bounded memory (`bounded_trainer`), with the same gradient.
 3. The order of the queries is written down for all steps before training, so a resumed run sees the same.
 4. Adapters of a 4-bit model train in fp32.
 5. A reward must be finite; a batch that no reward function scores is an error.
 6. Each reward may be put on a scale of its own before it is weighed (`reward_normalization`); the log says what it was.
-7. Each rollout may have random numbers of its own (`row_sampling`): any number of processes then draws the same.
+7. Groups without variance may be left out, or others drawn in their place (`dynamic_sampling`).
+8. The KL term is k3, as published; TRL would multiply it by the ratio.
+9. A prompt may be another one each time that its query comes, as with noisy profiles.
+10. Each rollout may have random numbers of its own (`row_sampling`): any number of processes then draws the same.
+
+`gspo` is Zheng et al. (arXiv 2507.18071) as TRL has it: the ratio of a whole completion, in the loss of `grpo`.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import torch
 from transformers import TrainerCallback
-from trl import GRPOConfig, GRPOTrainer
-from trl.models import unwrap_model_for_generation
-from trl.trainer.utils import nanstd
+from trl import GRPOConfig
 
 from prlm_cli.core import ranks
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.records import Retrieved
+from prlm_cli.core.reporting import Silent
 from prlm_cli.core.settings import PolicySettings
-from prlm_cli.models.adapters import train_in_fp32
+from prlm_cli.models.loading import is_quantised
 from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.rewards import Reward
 from prlm_cli.training import shared_prefix
 from prlm_cli.training.arguments import common_arguments, keep_to_one_gpu
 from prlm_cli.training.callbacks import Diverged, StopOnSignal, StopTogether
-from prlm_cli.training.checkpoints import SealCheckpoints, newest_complete
-from prlm_cli.training.collectives import average_gradients
-from prlm_cli.training.order import query_order
+from prlm_cli.training.checkpoints import SealCheckpoints, train_on
+from prlm_cli.training.dynamic_sampling import Resampling
+from prlm_cli.training.order import check_enough, passes, query_order
+from prlm_cli.training.policy_trainer import PolicyTrainer
 from prlm_cli.training.reward_normalization import KeepNormalization, RewardNormalization
-from prlm_cli.training.row_sampling import RowSampling, uniforms
 from prlm_cli.training.supervised import remove_printer
 from prlm_cli.training.vllm import vllm_options
 
@@ -51,153 +54,6 @@ class Rollout(NamedTuple):
 
     prompt_ids: list[int]
     query: Retrieved
-
-
-class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
-    """TRL's trainer with prompts as token ids and the prompt of a group computed once.
-
-    Args:
-        prompt_ids: Query id -> its prompt.
-        stop_ids: Tokens that end a completion.
-        normalization: Of the rewards.
-        draws_by_row: Whether each rollout has random numbers of its own.
-        arguments: Of TRL's trainer.
-    """
-
-    def __init__(
-        self,
-        *,
-        prompt_ids: Mapping[str, list[int]],
-        stop_ids: Sequence[int],
-        normalization: RewardNormalization,
-        draws_by_row: bool = False,
-        **arguments: Any,
-    ) -> None:
-        super().__init__(**arguments)
-        self._prompt_ids = prompt_ids
-        self._normalization = normalization
-        self._raw_rewards = torch.empty(0)
-        self.eos_token_ids = list(stop_ids)
-        self.shares_prefix = not shared_prefix.why_not(self.model)
-        self._draws_by_row = draws_by_row
-        self._draws: Counter[int] = Counter()  # of each step, so that a second draw is another
-        if not self.use_vllm:
-            self.generation_config.eos_token_id = list(stop_ids)
-        train_in_fp32(self.model)
-
-    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        return [self._prompt_ids[query_id] for query_id in prompts], None, {}
-
-    def _generate_single_turn(
-        self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, **options: Any
-    ) -> tuple[list[list[int]], Any]:
-        if self.use_vllm or not self.shares_prefix:
-            found: tuple[list[list[int]], Any] = super()._generate_single_turn(
-                prompt_ids, images, multimodal_fields, num_generations, **options
-            )
-            return found
-        with (
-            unwrap_model_for_generation(
-                self.model_wrapped,
-                self.accelerator,
-                generation_kwargs=self.generation_kwargs,
-                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
-            ) as model,
-            quiet_libraries(),
-        ):
-            rows = shared_prefix.rollouts(
-                model,
-                prompt_ids[::num_generations],
-                num_generations,
-                pad_id=self.processing_class.pad_token_id,
-                **self._drawing(self._random_numbers(len(prompt_ids))),
-            )
-        return [self._until_end(row) for row in rows.tolist()], None
-
-    def _random_numbers(self, rows: int) -> torch.Tensor | None:
-        """(rows, C) random numbers of this process's rollouts, each row by its place among all; None: one stream."""
-        if not self._draws_by_row:
-            return None
-        step = self.state.global_step
-        first = self.accelerator.process_index * rows
-        keys = [f"{self.args.seed}:{step}:{self._draws[step]}:{first + row}" for row in range(rows)]
-        self._draws[step] += 1
-        return uniforms(keys, self.max_completion_length)
-
-    def _drawing(self, numbers: torch.Tensor | None) -> dict[str, Any]:
-        """How `generate` draws tokens: from torch's stream, or with these numbers."""
-        if numbers is None:
-            return {"generation_config": self.generation_config}
-        greedy = copy(self.generation_config)
-        greedy.do_sample = False
-        return {"generation_config": greedy, "processors": [RowSampling(self.temperature, numbers)]}
-
-    def _until_end(self, ids: list[int]) -> list[int]:
-        end = next((n for n, token in enumerate(ids) if token in self.eos_token_ids), len(ids) - 1)
-        return ids[: end + 1]
-
-    def _calculate_rewards(self, *given: Any) -> torch.Tensor:
-        """(B*G, R) normalised rewards of all processes; NaN where a reward does not apply."""
-        self._raw_rewards = super()._calculate_rewards(*given)
-        if self._raw_rewards.isnan().all():
-            raise Diverged("no reward scored any completion of a step", hint="add a reward that applies to all queries")
-        return self._normalization(self._raw_rewards)
-
-    def _generate_and_score_completions(self, inputs: Any) -> Any:
-        scored = super()._generate_and_score_completions(inputs)
-        self._log_raw_rewards(self._raw_rewards)
-        return scored
-
-    def _log_raw_rewards(self, rewards: torch.Tensor) -> None:
-        """Puts into the log what (B*G, R) rewards were before they were normalised: means of 0 would tell nothing."""
-        weighted = (rewards * self.reward_weights.to(rewards)).nansum(dim=1)
-        weighted[rewards.isnan().all(dim=1)] = torch.nan
-        figures = {"reward": weighted.nanmean(), "reward_std": nanstd(weighted)}
-        for name, values in zip(self.reward_func_names, rewards.T, strict=True):
-            figures |= {f"rewards/{name}/mean": values.nanmean(), f"rewards/{name}/std": nanstd(values)}
-        for name, value in figures.items():
-            self._metrics["train" if self.model.training else "eval"][name][-1] = value.item()
-
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: Any,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        compute_entropy: bool = False,
-        **options: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """(B*G, C) log-probabilities, and entropies where asked for; zero where masked."""
-        # What wraps it averages gradients when its own forward pass is used; ours goes round that.
-        model = self.accelerator.unwrap_model(model)
-        if not self.shares_prefix:
-            scored: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None] = (
-                super()._get_per_token_logps_and_entropies(
-                    model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **options
-                )
-            )
-            return scored
-        logps = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)  # (B*G, C)
-        entropies = torch.zeros_like(logps)
-        with self.accelerator.autocast():
-            for rows, prompt, completions in _groups(input_ids, attention_mask, logits_to_keep):
-                group = shared_prefix.score_group(model, prompt, completions, self.temperature)
-                for row, found in zip(rows, group, strict=True):
-                    at = torch.arange(len(found.logps), device=logps.device)
-                    logps = logps.index_put((torch.full_like(at, row), at), found.logps)
-                    entropies[row, : len(at)] = found.entropies
-        if not logps.requires_grad and torch.is_grad_enabled():
-            # Every completion was cut and masked: the step has no gradient, but the trainer needs one to pass back.
-            logps = logps + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
-        return logps, entropies if compute_entropy else None, None
-
-    def training_step(self, *given: Any) -> torch.Tensor:
-        """The loss of a micro-batch, its gradient passed back, and averaged over all processes after the last one."""
-        loss: torch.Tensor = super().training_step(*given)
-        if self.accelerator.sync_gradients:
-            average_gradients(self.model.parameters())
-        return loss
 
 
 def train_grpo(
@@ -212,6 +68,9 @@ def train_grpo(
     seed: int,
     checkpoints: Path,
     callbacks: Sequence[TrainerCallback],
+    note: Callable[[str], None] | None = None,
+    vary: Callable[[Rollout, int], Rollout] | None = None,
+    measures: Mapping[str, Reward] = MappingProxyType({}),
 ) -> int:
     """Trains the model's adapter with GRPO; goes on from the newest complete checkpoint.
 
@@ -226,25 +85,32 @@ def train_grpo(
         seed: Of the order and the sampling.
         checkpoints: Folder for checkpoints.
         callbacks: Progress, log and held-out evaluation.
+        vary: Gives the rollout that is trained on the n-th time, from 0, that a query comes.
+        note: Takes a line when memory has run out and less is done at once.
+        measures: Name -> what is logged of the completions, as `completions/NAME`, and does not train.
 
     Returns:
         The step it went on from; 0 for a fresh start.
 
     Raises:
-        SettingsError: If there are fewer queries than one step takes, or the batch sizes do not divide.
-        Diverged: If a reward, the loss or the gradient is not finite, or nothing scores a batch.
+        SettingsError: If there are fewer queries than one step takes.
+        Diverged: If a reward is not finite, or nothing scores a batch.
+        NotFinite: If the loss, the gradient or the policy's scores are not finite.
+        OutOfMemoryError: If a single completion does not fit.
+        StorageError: If a checkpoint cannot be written.
     """
     by_id = {rollout.query.query_id: rollout for rollout in rollouts}
-    if len(by_id) < settings.prompts_per_step:
-        # TRL would drop the incomplete batch and end after 0 steps without an error.
-        raise SettingsError(
-            f"{len(by_id)} training queries, but a step takes {settings.prompts_per_step}",
-            hint="lower policy.prompts_per_step or index more queries",
-        )
+    check_enough(len(by_id), settings.prompts_per_step)
     scales = [settings.normalise.get(name, "none") for name in rewards]
     normalization = RewardNormalization(scales, settings.num_generations)
     order = query_order(list(by_id), settings.steps * settings.prompts_per_step, seed)
-    stop = StopOnSignal()
+    if vary:  # each time has a name of its own
+        by_id = {f"{query_id}#{n}": vary(by_id[query_id], n) for query_id, n in passes(order)}
+        order = list(by_id)
+    resampling = Resampling(by_id, settings.num_generations, settings.resample_rounds, seed)
+    weights = [weight for _, weight in rewards.values()]
+    max_tokens = max_new_tokens + max(len(rollout.prompt_ids) for rollout in by_id.values())
+    stop = StopOnSignal(settings.num_iterations)
     with quiet_libraries(), stop:
         from datasets import Dataset
 
@@ -252,19 +118,21 @@ def train_grpo(
             prompt_ids={query_id: rollout.prompt_ids for query_id, rollout in by_id.items()},
             stop_ids=stop_ids,
             normalization=normalization,
+            micro_batch_tokens=settings.micro_batch_tokens,
+            note=note or Silent().note,
+            skips=settings.zero_variance != "keep",
+            resampling=resampling if settings.zero_variance == "resample" else None,
             draws_by_row=_draws_by_row(settings, model),
+            measures={name: _for_trl(name, measure, by_id) for name, measure in measures.items()},
             model=model,
             args=_arguments(
                 settings,
                 max_new_tokens,
                 seed,
                 checkpoints,
-                [weight for _, weight in rewards.values()],
-                **vllm_options(
-                    settings,
-                    max_tokens=max_new_tokens + max(len(rollout.prompt_ids) for rollout in rollouts),
-                    stop_ids=stop_ids,
-                ),
+                weights,
+                quantised=is_quantised(model),
+                **vllm_options(settings, max_tokens=max_tokens, stop_ids=stop_ids),
             ),
             train_dataset=Dataset.from_dict({"prompt": order}),
             processing_class=tokenizer,
@@ -272,23 +140,19 @@ def train_grpo(
             callbacks=[KeepNormalization(normalization), SealCheckpoints(), stop, *callbacks, StopTogether()],
         )
         remove_printer(trainer)
-        resume = newest_complete(checkpoints)
-        if resume:
-            normalization.load(resume)
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    return int(resume.name.rpartition("-")[2]) if resume else 0
+        return train_on(trainer)
 
 
 def _arguments(
-    settings: PolicySettings, max_new_tokens: int, seed: int, checkpoints: Path, weights: list[float], **more: Any
+    settings: PolicySettings,
+    max_new_tokens: int,
+    seed: int,
+    checkpoints: Path,
+    weights: list[float],
+    *,
+    quantised: bool = False,
+    **more: Any,
 ) -> GRPOConfig:
-    completions = settings.prompts_per_step * settings.num_generations // ranks.world_size()
-    micro_batch = settings.micro_batch or completions
-    if completions % micro_batch:
-        raise SettingsError(
-            f"policy.micro_batch={micro_batch} does not divide the {completions} completions of a step",
-            hint=f"use a divisor of {completions}",
-        )
     arguments = GRPOConfig(
         **common_arguments(
             checkpoints,
@@ -296,9 +160,10 @@ def _arguments(
             learning_rate=settings.learning_rate,
             seed=seed,
             gradient_checkpointing=settings.gradient_checkpointing,
+            quantised=quantised,
         ),
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=completions // micro_batch,
+        per_device_train_batch_size=settings.prompts_per_step * settings.num_generations // ranks.world_size(),
+        gradient_accumulation_steps=1,  # the trainer cuts the step by itself
         num_generations=settings.num_generations,
         max_completion_length=max_new_tokens,
         temperature=settings.temperature,
@@ -307,7 +172,11 @@ def _arguments(
         beta=settings.beta,
         epsilon=settings.epsilon,
         epsilon_high=settings.epsilon_high,
-        loss_type=settings.loss_type,
+        loss_type="grpo" if settings.loss_type == "gspo" else settings.loss_type,
+        importance_sampling_level="sequence" if settings.loss_type == "gspo" else "token",
+        num_iterations=settings.num_iterations,
+        use_bias_correction_kl=False,
+        entropy_coef=settings.entropy_coef,
         scale_rewards=settings.scale_rewards,
         max_grad_norm=settings.max_grad_norm,
         mask_truncated_completions=True,
@@ -336,23 +205,9 @@ def _for_trl(name: str, reward: Reward, by_id: Mapping[str, Rollout]) -> Callabl
         values = reward(completions=completions, queries=[by_id[query_id].query for query_id in prompts])
         bad = [q for q, value in zip(prompts, values, strict=True) if value is not None and not math.isfinite(value)]
         if bad:
-            raise Diverged(f"reward '{name}' is not finite for query {bad[0]}", hint="check the reward")
+            query_id = by_id[bad[0]].query.query_id
+            raise Diverged(f"reward '{name}' is not finite for query {query_id}", hint="check the reward")
         return values
 
     scored.__name__ = name  # TRL logs each reward under the name of its function
     return scored
-
-
-def _groups(
-    input_ids: torch.Tensor, attention_mask: torch.Tensor, completion_length: int
-) -> list[tuple[list[int], list[int], list[list[int]]]]:
-    """Rows with the same prompt together: their numbers, the prompt, and their completions without padding."""
-    groups: dict[tuple[int, ...], tuple[list[int], list[list[int]]]] = {}
-    for row, (ids, mask) in enumerate(zip(input_ids.tolist(), attention_mask.tolist(), strict=True)):
-        kept = [token for token, m in zip(ids[:-completion_length], mask[:-completion_length], strict=True) if m]
-        completion = [token for token, m in zip(ids[-completion_length:], mask[-completion_length:], strict=True) if m]
-        if completion:
-            rows, completions = groups.setdefault(tuple(kept), ([], []))
-            rows.append(row)
-            completions.append(completion)
-    return [(rows, list(prompt), completions) for prompt, (rows, completions) in groups.items()]

@@ -1,9 +1,27 @@
-"""The order in which a training takes its queries: written down before it starts, so a resumed run sees the same."""
+"""The order in which a training takes its rows: written down before it starts, so a resumed run sees the same."""
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
+
+from prlm_cli.core.errors import SettingsError
+
+_MOST_BATCHES = 50  # sorted at a time; as in the library's sampler, whose order a resumed run would not see again
+
+
+def check_enough(queries: int, prompts_per_step: int) -> None:
+    """Makes sure that there are queries for a step: TRL would drop what does not fill one, and end after no step.
+
+    Raises:
+        SettingsError: If there are not.
+    """
+    if queries < prompts_per_step:
+        raise SettingsError(
+            f"{queries} training queries, but a step takes {prompts_per_step}",
+            hint="lower policy.prompts_per_step or index more queries",
+        )
 
 
 def query_order(query_ids: Sequence[str], length: int, seed: int) -> list[str]:
@@ -16,3 +34,29 @@ def query_order(query_ids: Sequence[str], length: int, seed: int) -> list[str]:
         order += once
         epoch += 1
     return order[:length]
+
+
+def passes(order: Sequence[str]) -> list[tuple[str, int]]:
+    """Each id of an order with how often it came before."""
+    met: Counter[str] = Counter()
+    found = []
+    for query_id in order:
+        found.append((query_id, met[query_id]))
+        met[query_id] += 1
+    return found
+
+
+def length_order(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> list[int]:
+    """The rows of all steps: endless passes, in which rows of like length stand together and so need less padding.
+
+    Args:
+        lengths: Of the rows, in tokens.
+        batch_size: Rows a step.
+        steps: How many.
+        seed: Of the passes.
+    """
+    names = [f"{row:09}" for row in range(len(lengths))]
+    order = [int(name) for name in query_order(names, steps * batch_size, seed)]
+    stretch = batch_size * max(1, min(_MOST_BATCHES, len(lengths) // (4 * batch_size)))
+    starts = range(0, len(order), stretch)
+    return [row for start in starts for row in sorted(order[start : start + stretch], key=lambda row: -lengths[row])]

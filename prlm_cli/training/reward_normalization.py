@@ -23,6 +23,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from prlm_cli.core import ranks
 from prlm_cli.core.settings import RewardScale
+from prlm_cli.training.checkpoints import checkpoint_of
 
 _EPSILON = 1e-4  # as in TRL
 _FILE = "reward_moments.json"
@@ -94,15 +95,22 @@ class RewardNormalization:
 
 
 class KeepNormalization(TrainerCallback):  # type: ignore[misc]
-    """Writes the normalisation into each checkpoint; comes before the callback that completes it."""
+    """Keeps the normalisation in each checkpoint; comes before the callback that completes it."""
 
     def __init__(self, normalization: RewardNormalization) -> None:
         self._normalization = normalization
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Reads it back where training goes on from a checkpoint."""
+        if state.global_step:
+            self._normalization.load(checkpoint_of(args, state))
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Writes it beside the trainer's own files."""
         if ranks.is_main():
-            self._normalization.save(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+            self._normalization.save(checkpoint_of(args, state))
 
 
 def _moments_of(values: torch.Tensor) -> Moments:

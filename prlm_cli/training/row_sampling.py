@@ -9,9 +9,7 @@ import torch
 
 
 class RowSampling:
-    """Draws a token a row by inverting its distribution function; a logits processor of `generate`.
-
-    `generate` then has to decode greedily: what it gets is certain.
+    """Draws each row's token by inverting its distribution function; a `shared_prefix.Draw`.
 
     Args:
         temperature: What the logits are divided by.
@@ -22,12 +20,14 @@ class RowSampling:
         self._temperature = temperature
         self._columns = iter(uniforms.T)
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """(B, V) scores -> 0 where the drawn token is, minus infinity elsewhere."""
-        below = (scores.double() / self._temperature).softmax(-1).cumsum(-1)  # (B, V)
-        wanted = next(self._columns).to(below) * below[:, -1]
-        drawn = torch.searchsorted(below, wanted[:, None], right=True)  # (B, 1); no token of probability 0
-        return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
+    def __call__(self, logits: torch.Tensor, alive: Sequence[int]) -> list[int]:
+        """The next token of each row that goes on."""
+        below = (logits.double() / self._temperature).softmax(-1).cumsum(-1)  # (R, V)
+        if not below[:, -1].isfinite().all():
+            raise RuntimeError("probability tensor contains nan")  # in the words of `torch.multinomial`
+        wanted = next(self._columns)[list(alive)].to(below) * below[:, -1]
+        drawn: list[int] = torch.searchsorted(below, wanted[:, None], right=True)[:, 0].tolist()
+        return drawn  # none of probability 0
 
 
 def uniforms(keys: Sequence[str], length: int) -> torch.Tensor:

@@ -12,10 +12,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from prlm_cli.core.reporting import Stage
 from prlm_cli.core.settings import WarmStartSettings
+from prlm_cli.models.loading import is_quantised
 from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.training.arguments import common_arguments, keep_to_one_gpu
 from prlm_cli.training.callbacks import Log, ReportProgress, StopOnSignal
-from prlm_cli.training.checkpoints import SealCheckpoints, newest_complete
+from prlm_cli.training.checkpoints import SealCheckpoints, train_on
+from prlm_cli.training.order import length_order
 
 _IGNORED = -100
 _SAVES = 4
@@ -56,6 +58,9 @@ def train_supervised(
         log: Takes each step's figures.
     """
     micro_batch = settings.micro_batch or settings.batch_size
+    rows = [_row(example) for example in examples]
+    lengths = [len(row["input_ids"]) for row in rows]
+    order = length_order(lengths, settings.batch_size, settings.steps, seed)
     stop = StopOnSignal()
     callbacks: list[TrainerCallback] = [SealCheckpoints(), stop, ReportProgress(stage, log, {"loss": "loss"})]
     with quiet_libraries(), stop:
@@ -66,6 +71,7 @@ def train_supervised(
                 learning_rate=settings.learning_rate,
                 seed=seed,
                 gradient_checkpointing=gradient_checkpointing,
+                quantised=is_quantised(model),
             ),
             per_device_train_batch_size=micro_batch,
             gradient_accumulation_steps=settings.batch_size // micro_batch,
@@ -73,19 +79,18 @@ def train_supervised(
             save_steps=max(1, settings.steps // _SAVES),
             max_grad_norm=1.0,
             remove_unused_columns=False,
-            train_sampling_strategy="group_by_length",
+            train_sampling_strategy="sequential",  # the order is written down
         )
         keep_to_one_gpu(arguments)
         trainer = Trainer(
             model=model,
             args=arguments,
-            train_dataset=[_row(example) for example in examples],
+            train_dataset=[rows[n] for n in order],
             data_collator=partial(collate, pad_id=tokenizer.pad_token_id),
             callbacks=callbacks,
         )
         remove_printer(trainer)
-        resume = newest_complete(checkpoints)
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        train_on(trainer)
 
 
 def collate(rows: Sequence[dict[str, Any]], *, pad_id: int) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple, TypeVar
 
+from prlm_cli.core.reporting import Stage
+
 Measured = TypeVar("Measured")
 
 
@@ -55,9 +57,9 @@ class Figures:
         by_size: dict[tuple[str, str], dict[str, Figure]] = {}
         others = []
         for figure in self._figures.values():
-            stem, _, size = figure.name.rpartition("_")
-            if size in sizes:
-                by_size.setdefault((stem, figure.unit), {})[size] = figure
+            size = next((size for size in sizes if figure.name.endswith(f"_{size}")), None)
+            if size is not None:
+                by_size.setdefault((figure.name.removesuffix(f"_{size}"), figure.unit), {})[size] = figure
             elif figure not in aimed:
                 others.append(figure)
         tables = [
@@ -95,6 +97,21 @@ def timed(work: Callable[[], object]) -> Callable[[], float]:
     return measure
 
 
+def cpu_timed(work: Callable[[], object]) -> Callable[[], float]:
+    """The work as a measure of the CPU time that this process takes for it, in seconds.
+
+    With one thread that is its wall time where nothing else runs, and nearly the same where something does.
+    """
+
+    def measure() -> float:
+        gc.collect()
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+
+    return measure
+
+
 def ratio(numerators: Iterable[float], denominators: Iterable[float]) -> float:
     """The median of the rounds' own ratios: both sides of one round met the same load."""
     return median(above / below for above, below in zip(numerators, denominators, strict=True))
@@ -104,6 +121,26 @@ def progress(line: str) -> None:
     """Says a line on stderr, with the time since the program started."""
     sys.stderr.write(f"[{time.perf_counter() - _START:6.0f} s] {line}\n")
     sys.stderr.flush()
+
+
+class ProgressLines:
+    """A reporter whose notes and stages are lines of the benchmark's progress, a stage's once in half a minute."""
+
+    def note(self, text: str) -> None:
+        """Says it."""
+        progress(text)
+
+    def stage(self, name: str) -> Stage:
+        """The progress of a new stage."""
+        said = 0.0
+
+        def report(done: int, total: int = 0, **figures: float) -> None:
+            nonlocal said
+            if time.monotonic() > said + 30:
+                said = time.monotonic()
+                progress(f"{name} {done}/{total} " + " ".join(f"{key}={value:.3g}" for key, value in figures.items()))
+
+        return report
 
 
 _START = time.perf_counter()

@@ -21,7 +21,6 @@ from pathlib import Path
 from prlm_cli.core import jsonl
 from prlm_cli.core.configuration import resolve
 from prlm_cli.core.records import PreferencePair
-from prlm_cli.core.reporting import Stage
 from prlm_cli.core.settings import Config
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.models.reward_model import RewardModel
@@ -34,7 +33,7 @@ from prlm_cli.pipeline.pairs import PAIRS
 from prlm_cli.pipeline.reward_models import load_reward_model
 from prlm_cli.pipeline.reward_quality import BLIND, ECHO, PartQuality, reward_quality
 from prlm_cli.pipeline.train_reward import train_reward
-from tests.bench.figures import Figures, interleaved, progress, ratio, timed
+from tests.bench.figures import Figures, ProgressLines, interleaved, progress, ratio, timed
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 AIMS = {
@@ -50,26 +49,6 @@ AIMS = {
 _PAPER_ENCODER = "all-MiniLM-L6-v2"  # bert-base-uncased is not to be had everywhere
 _BEST_OF = 8
 _SCORED_PROMPTS, _ROUNDS = 64, 4
-
-
-class Progress:
-    """A reporter whose notes and stages are lines of the benchmark's progress, a stage's once in half a minute."""
-
-    def note(self, text: str) -> None:
-        """Says it."""
-        progress(text)
-
-    def stage(self, name: str) -> Stage:
-        """The progress of a new stage."""
-        said = 0.0
-
-        def report(done: int, total: int = 0, **figures: float) -> None:
-            nonlocal said
-            if time.monotonic() > said + 30:
-                said = time.monotonic()
-                progress(f"{name} {done}/{total} " + " ".join(f"{key}={value:.3g}" for key, value in figures.items()))
-
-        return report
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -99,12 +78,12 @@ def measure(workspace: Workspace, data: Path, config: Config, figures: Figures) 
         index(workspace, [data / "profiles.jsonl"])
     run = _trained(workspace, config, "default", None, figures)
     pairs = list(jsonl.read(run.folder / PAIRS, PreferencePair))
-    quality = evaluate_reward(workspace, run, config, reporter=Progress())
+    quality = evaluate_reward(workspace, run, config, reporter=ProgressLines())
     progress(quality.verdict)
     assert quality.users
     _add_quality(quality.users, figures)
     _add_paper(workspace, pairs, figures)
-    _add_speed(load_reward_model(run, Progress()), pairs, figures)
+    _add_speed(load_reward_model(run, ProgressLines()), pairs, figures)
 
 
 def _trained(
@@ -113,7 +92,7 @@ def _trained(
     if (workspace.runs_folder / name / "state.json").exists() and (run := workspace.run(name)).is_finished:
         return run
     start = time.perf_counter()
-    run = train_reward(workspace, config, pairs=pairs, name=name, reporter=Progress())
+    run = train_reward(workspace, config, pairs=pairs, name=name, reporter=ProgressLines())
     figures.add(f"{name}_seconds", time.perf_counter() - start, "s")
     return run
 
@@ -157,7 +136,7 @@ def _add_paper(workspace: Workspace, pairs: list[PreferencePair], figures: Figur
     own = [pair for pair in pairs if pair.kind in config.pairs.kinds]
     run = _trained(workspace, config, "paper", own, figures)
     held_out = split_pairs(pairs, config.reward).heldout_users
-    judged = reward_quality(load_reward_model(run, Progress()), users=Part(held_out), queries=Part([])).users
+    judged = reward_quality(load_reward_model(run, ProgressLines()), users=Part(held_out), queries=Part([])).users
     assert judged and judged.model.max_abs_interaction is not None
     figures.add("blind_interaction", judged.model.max_abs_interaction, "logits")
     for kind, share in judged.model.accuracy.kinds.items():

@@ -15,7 +15,9 @@ def _on_a_cpu(monkeypatch):
 
 
 def test_the_plan_of_a_model_is_the_golden_one(prlm, golden):
-    result = prlm("plan", "--model", _MODEL, "--offline", *_LONG)
+    longer = ["--set", "prompt.max_tokens=2048", "--set", "policy.max_new_tokens=512"]
+
+    result = prlm("plan", "--model", _MODEL, "--offline", *longer)
 
     assert (result.exit_code, result.stderr) == (0, "")
     golden("plan.txt", result.stdout)
@@ -31,12 +33,12 @@ def test_cards_are_those_that_are_named(prlm):
 
 
 def test_fit_says_what_it_chose_and_plans_for_that(prlm):
-    large = ["--set", "policy.prompts_per_step=8"]
+    large = ["--set", "policy.gradient_checkpointing=off"]
     shown = json.loads(prlm("plan", "--model", _MODEL, "--fit", "8gb", "--json", *_LONG, *large).stdout)
     text = prlm("plan", "--model", _MODEL, "--fit", "8gb", *_LONG, *large).stdout
 
     assert shown["memory"]["cuda"]["peak"] <= 8 * 2**30
-    assert any(setting.startswith("policy.micro_batch=") for setting in shown["settings"])
+    assert any(setting.startswith("policy.micro_batch_tokens=") for setting in shown["settings"])
     assert f"chosen to fit: --set {shown['settings'][0]}" in text
 
 
@@ -72,7 +74,7 @@ def test_the_dry_run_of_train_policy_prints_the_plan_below_the_configuration(prl
 def test_train_policy_is_made_to_fit_the_device_that_it_runs_on(prlm):
     arguments = ["train-policy", "--model", "Qwen/Qwen2.5-0.5B", "--dry-run", "--json", *_LONG]
 
-    policies = [json.loads(prlm(*arguments, *fit).stdout)["config"]["policy"] for fit in ([], ["--fit", "8gb"])]
+    policies = [json.loads(prlm(*arguments, *fit).stdout)["config"]["policy"] for fit in ([], ["--fit", "6gb"])]
 
     assert [policy["gradient_checkpointing"] for policy in policies] == ["auto", "on"]
 

@@ -15,6 +15,15 @@ class ByteCodec:
 
     opens_reasoning: bool = False
 
+    @property
+    def reasons_by_itself(self) -> bool:
+        return self.opens_reasoning
+
+    def begin_reply(self, *, reasons: bool) -> str:
+        if self.opens_reasoning:
+            return "" if reasons else "\n</think>\n\n"
+        return "<think>\n" if reasons else ""
+
     def encode(self, prompt: Prompt) -> list[int]:
         if not prompt.is_chat:
             return [*"".join(message.content for message in prompt.messages).encode(), *prompt.opening.encode()]

@@ -86,7 +86,7 @@ def test_an_assignment_is_toml_and_a_bare_word_is_a_string(assignment, value):
         ("sed=3", "--set unknown key sed; did you mean seed?"),
         ("policy.steps=0", "--set policy.steps: expected an integer of at least 1; see --help"),
         ("policy.steps=many", "--set policy.steps: expected an integer of at least 1"),
-        ("policy.loss_type=ppo", "--set policy.loss_type: expected 'grpo', 'dr_grpo' or 'dapo'"),
+        ("policy.loss_type=ppo", "--set policy.loss_type: expected 'grpo', 'dr_grpo', 'dapo' or 'gspo'"),
         ("policy=3", "--set policy: expected a table"),
         ("seed.x=3", "--set seed: expected an integer of at least 0"),
         ("policy.rewards.overlap=much", "--set policy.rewards.overlap: expected a number"),
@@ -230,7 +230,7 @@ def test_every_setting_has_a_sentence_of_help_and_a_default_that_it_may_have():
             assert setting.type in _SECTIONS or setting.help.endswith("."), name
         assert section.of({name: copy.deepcopy(setting.default) for name, setting in settings.items()}) == section()
         assert section.__doc__
-    assert all(issubclass(section, Section) for section in _SECTIONS) and len(_SECTIONS) == 12
+    assert all(issubclass(section, Section) for section in _SECTIONS) and len(_SECTIONS) == 13
 
 
 def test_a_configuration_cannot_be_changed():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.prompts import PromptBuilder, Task
-from prlm_cli.core.records import ProfileDocument
+from prlm_cli.core.records import Document, ProfileDocument
 from prlm_cli.core.settings import LAYOUTS
 from tests.core.codecs import END, START, ByteCodec, shown
 
@@ -20,8 +20,8 @@ _PROFILE = [
 ]
 
 
-def _builder(layout="completion", reasoning=False, max_tokens=10_000, opens_reasoning=False, task=_TASK):
-    return PromptBuilder(task, layout, reasoning, max_tokens, ByteCodec(opens_reasoning))
+def _builder(layout="completion", reasoning=False, max_tokens=10_000, opens_reasoning=False, task=_TASK, card=False):
+    return PromptBuilder(task, layout, reasoning, max_tokens, ByteCodec(opens_reasoning), card)
 
 
 _THINK_FIRST = (
@@ -346,3 +346,108 @@ def test_a_long_answer_keeps_its_paragraphs_and_may_be_long():
     assert builder.parse(f"Post: {text}").answer == text
     assert builder.is_well_formed(text) and not _builder("document").is_well_formed("word " * 200)
     assert _builder("document", True, task=_POSTS).parse(f"why</think>\nPost: {text}").answer == text
+
+
+_CARD = "The author's habits: 2 words; lower case"
+
+
+@pytest.mark.parametrize(
+    ("layout", "with_profile", "without"),
+    [
+        (
+            "completion",
+            f"{_CARD}\n\n{_RECORDS}Text: new text\nTitle:",
+            f"Title it.\n\n{_CARD}\n\nText: new text\nTitle:",
+        ),
+        (
+            "turns",
+            f"«system\nTitle it.\n\n{_CARD}»\n{_TURNS}",
+            f"«system\nTitle it.\n\n{_CARD}»\n«user\nnew text»\n«assistant\n",
+        ),
+        (
+            "document",
+            f"«user\nTitle it.\n\n{_CARD}\n\n{_RECORDS}Text: new text»\n«assistant\nTitle:",
+            f"«user\nTitle it.\n\n{_CARD}\n\nText: new text»\n«assistant\nTitle:",
+        ),
+    ],
+)
+def test_a_card_is_one_line_above_the_records(layout, with_profile, without):
+    builder = _builder(layout, card=True)
+
+    assert shown(builder.build("new text", _PROFILE, "2 words;  lower\ncase").ids) == with_profile
+    assert shown(builder.build("new text", [], "2 words; lower case").ids) == without
+
+
+@given(st.sampled_from(_FORMS), _texts, _profiles, st.none() | _texts)
+def test_prompts_without_cards_do_not_change_with_a_card(form, text, profile, card):
+    assert _builder(*form).build(text, profile, card) == _builder(*form).build(text, profile)
+
+
+@given(st.sampled_from(_FORMS), _texts, _profiles)
+def test_an_empty_card_leaves_a_prompt_as_it_is(form, text, profile):
+    assert _builder(*form, card=True).build(text, profile, "") == _builder(*form).build(text, profile)
+
+
+@given(st.sampled_from(_FORMS), st.integers(64, 900), _texts, _profiles, _texts)
+def test_a_card_takes_nothing_from_the_query_and_not_the_last_record(form, max_tokens, text, profile, card):
+    builder, plain = _builder(*form, max_tokens=max_tokens, card=True), _builder(*form, max_tokens=max_tokens)
+    try:
+        without = plain.build(text, profile)
+    except SettingsError:
+        return
+    packed = builder.build(text, profile, card)
+
+    assert len(packed.ids) <= max_tokens
+    assert packed.query_cut == without.query_cut
+    assert bool(packed.records) == bool(without.records)
+    assert packed.records == tuple(profile[: len(packed.records)])
+
+
+def test_a_card_that_leaves_no_room_for_any_record_goes():
+    profile = [_record(1, "ab " * 40)]
+    alone = len(_builder().build("q", []).ids)
+    builder = _builder(max_tokens=alone + 45, card=True)
+
+    assert "habits" in shown(builder.build("q", [], "c" * 20).ids)
+    assert len(builder.build("q", profile, "c" * 20).records) == 1
+    assert "habits" not in shown(builder.build("q", profile, "c" * 20).ids)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_records_that_come_without_a_card_are_an_error_where_prompts_have_one(layout):
+    with pytest.raises(SettingsError, match=r"records without a card; retrieve them with --set prompt\.card=true"):
+        _builder(layout, card=True).build("q", _PROFILE)
+    assert _builder(layout, card=True).build("q", []) == _builder(layout).build("q", [])
+
+
+@given(st.sampled_from(_FORMS), _HOSTILE)
+def test_a_card_can_neither_close_the_reasoning_nor_forge_a_block(form, card):
+    builder = _builder(*form, card=True)
+    hostile, harmless = (shown(builder.build("q", _PROFILE, text).ids) for text in (f"x{card}", "x"))
+
+    for pattern in ("</?think>", "</?answer>", r"\n", r"(^|\v|[\x85\u2028\n])(Text|Title):"):
+        assert len(re.findall(pattern, hostile, re.I)) == len(re.findall(pattern, harmless, re.I)), pattern
+
+
+# Of the prompts before there were cards: a run of that time goes on with the same ones.
+@pytest.mark.parametrize(
+    ("layout", "reasoning", "known"),
+    [
+        ("completion", False, "400d31dffd95c4ed"),
+        ("completion", True, "68c0bcdb60e4e2df"),
+        ("turns", False, "4c8b3ffaaf1da47e"),
+        ("turns", True, "1bddaa24da92a74c"),
+        ("document", False, "515722e4b092e00c"),
+        ("document", True, "c79ea991ed48f123"),
+    ],
+)
+def test_the_hash_is_as_ever_without_cards_and_another_with_them(layout, reasoning, known):
+    assert _builder(layout, reasoning).hash == known
+    assert _builder(layout, reasoning, card=True).hash != known
+
+
+def test_what_a_record_answers_is_its_title_or_where_the_task_writes_texts_its_text():
+    document = Document(user_id="u", text=" a text ", title="a title")
+
+    assert (_TASK.answer_of(document), _POSTS.answer_of(document)) == ("a title", "a text")
+    assert _TASK.answer_of(Document(user_id="u", text="a text")) == ""

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 import unicodedata
@@ -201,3 +202,9 @@ def test_counts_are_those_of_the_terms_and_many_texts_give_what_each_gives(text)
     assert english.counts(text) == Counter(english.terms(text))
     many = [text, "", f"{text} {text}"] * 200
     assert english.packed_terms(many) == [english.terms(one).tobytes() for one in many]
+
+
+def test_a_tokenizer_that_came_from_another_process_is_the_one_that_is_here():
+    known = tokenizer("english")
+
+    assert pickle.loads(pickle.dumps(known)) is known

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prlm_cli.models.packing import Tree, batches, ends, pack
+from prlm_cli.models.tree_attention import NOBODY
 
 _IDS = st.integers(1, 60)
-_TREES = st.lists(
+TREES = st.lists(
     st.builds(
         Tree, st.lists(_IDS, min_size=1, max_size=6), st.lists(st.lists(_IDS, max_size=4), min_size=1, max_size=4)
     ),
@@ -16,7 +17,7 @@ _TREES = st.lists(
 )
 
 
-@given(_TREES)
+@given(TREES)
 def test_what_a_token_sees_reads_as_its_prompt_and_its_own_continuation(trees):
     rows = pack(trees)
 
@@ -28,7 +29,7 @@ def test_what_a_token_sees_reads_as_its_prompt_and_its_own_continuation(trees):
             seen = ((segments == -1) | (segments == number)) & (torch.arange(len(ids)) <= end)
             assert ids[seen].tolist() == [*tree.prompt, *continuation]
             assert positions[seen].tolist() == list(range(len(tree.prompt) + len(continuation)))
-        assert (segments[tree.length :] == len(tree.continuations)).all()  # what pads a row belongs to nobody
+        assert (segments[tree.length :] == NOBODY).all()  # what pads a row belongs to nobody
 
 
 @given(lengths=st.lists(st.integers(1, 50), max_size=20), tokens=st.integers(1, 200))

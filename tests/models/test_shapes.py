@@ -22,6 +22,7 @@ _SIZES = {
 }
 # Parameters as the pages of the models give them.
 _PUBLISHED = {
+    "SmolLM2-135M": 134_515_008,
     "HuggingFaceTB/SmolLM2-360M": 361_821_120,
     "HuggingFaceTB/SmolLM2-1.7B": 1_711_376_384,
     "meta-llama/Llama-3.2-1B": 1_235_814_400,

@@ -22,7 +22,6 @@ _NO_SYSTEM = (
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-_OPENS = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +98,7 @@ def test_a_tokenizer_without_a_chat_template_works_in_every_layout(plain, layout
     assert not _controls(plain, ids)
     assert written.index("the record") < written.index("its name") < written.index("the query")
     assert written.endswith("<think>\n" if reasoning else {"turns": "the query\n\n"}.get(layout, "Title:"))
-    assert not plain.opens_reasoning
+    assert not plain.reasons_by_itself
 
 
 def test_a_template_that_takes_no_system_turn_gets_it_in_the_first_user_turn(tiny_model, tmp_path):
@@ -111,15 +110,6 @@ def test_a_template_that_takes_no_system_turn_gets_it_in_the_first_user_turn(tin
 
     assert not codec.accepts_system
     assert written == "<|im_start|>user\nBe brief.\n\nHello<|im_end|>\n<|im_start|>assistant\n"
-
-
-def test_a_template_that_opens_the_thought_is_recognised(codec, tiny_model, tmp_path):
-    template = codec.tokenizer.chat_template.partition("{% if")[0] + _OPENS
-    opened = TokenizerCodec(changed(tiny_model, tmp_path, chat_template=template))
-
-    assert (codec.opens_reasoning, opened.opens_reasoning) == (False, True)
-    ids = _builder(opened, "document", reasoning=True).build("the query", []).ids
-    assert opened.tokenizer.decode(ids).count("<think>\n") == 1
 
 
 def test_a_prompt_begins_as_every_text_of_the_tokenizer_does(tiny_model, tmp_path):

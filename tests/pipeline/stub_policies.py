@@ -22,7 +22,7 @@ class Stub:
         self.builder = self
         self._answer = answer
 
-    def build(self, text, profile):
+    def build(self, text, profile, card=None):
         return Packed([ord(letter) for letter in self._answer(text, profile)], tuple(profile), 0, False)
 
     def parse(self, completion):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from prlm_cli.core.errors import StorageError
 from prlm_cli.core.records import ProfileDocument, Retrieved
@@ -13,6 +14,7 @@ from prlm_cli.engines import Completion
 from prlm_cli.pipeline import completion_cache as module
 from prlm_cli.pipeline.completion_cache import CompletionCache, caches_in_use, completion_cache
 from prlm_cli.pipeline.generate import generate
+from prlm_cli.pipeline.owned_lines import Owner
 from prlm_cli.pipeline.policies import load_policy, with_prompt
 from prlm_cli.pipeline.warm_start import warm_start
 from tests.pipeline.small import Notes, asked, indexed, small
@@ -106,6 +108,16 @@ def test_a_line_says_whose_it_is_and_holds_no_text_but_the_completion(tmp_path):
     assert line.startswith('{"user_id":"u0","key":"')
     assert '"query_id":"q0","profile":[{"doc_id":"d0"}],"completion":"[1, 2] q0' in line
     assert "secret" not in line
+
+
+def test_a_line_that_came_of_a_card_goes_with_any_document_of_its_author(tmp_path):
+    plain = _query(0)
+    with CompletionCache(tmp_path / "cache.jsonl", "policy") as cache:
+        cache.complete(Engine(), [plain, structs.replace(plain, card="private habit")], [[1], [2]], 1)
+    lines = (tmp_path / "cache.jsonl").read_bytes().splitlines()
+
+    assert [Owner("u0", "another").owns(line) for line in lines] == [False, True]
+    assert not any(b"private" in line for line in lines)
 
 
 def test_a_line_that_is_damaged_is_computed_again(tmp_path):

@@ -6,7 +6,7 @@ from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import OutOfMemoryError, SettingsError
 from prlm_cli.models.shapes import shape_of
 from prlm_cli.pipeline.fit import changes, fit, size_of_card
-from prlm_cli.pipeline.memory import GIB, memory_of
+from prlm_cli.pipeline.memory import GIB, completions_of_one_prompt, memory_of
 
 
 def _config(model, **flags):
@@ -41,31 +41,39 @@ def test_what_fits_stays_as_it_is():
 
 
 def test_smaller_passes_come_before_shorter_lengths():
-    config = _config("1.5B", policy__prompts_per_step=4)
+    config = _config("1.5B", policy__gradient_checkpointing="off", warm_start__kind="none")
 
-    found = _fitted(config, 8)
+    found = _fitted(config, 12)
 
     assert (found.prompt, found.policy.max_new_tokens) == (config.prompt, 256)
-    assert found.policy.micro_batch < 32
-    assert 32 % found.policy.micro_batch == 0
-    assert found.policy.prompts_per_step == 4
-    assert f"policy.micro_batch={found.policy.micro_batch}" in changes(config, found)
+    assert completions_of_one_prompt(found) < 8
+    assert found.policy.micro_batch_tokens == 1023 + 256 * completions_of_one_prompt(found)
+    assert found.policy.prompts_per_step == config.policy.prompts_per_step
+    assert changes(config, found) == [f"policy.micro_batch_tokens={found.policy.micro_batch_tokens}"]
 
 
 def test_of_the_settings_that_fit_the_largest_pass_is_taken():
-    config = _config("1.5B", policy__prompts_per_step=4)
-    found = _fitted(config, 8)
+    config = _config("1.5B", policy__gradient_checkpointing="off", warm_start__kind="none")
+    found = _fitted(config, 12)
     shape = shape_of(config.model.name)
 
-    twice = resolve(base=found, flags={"policy.micro_batch": 2 * found.policy.micro_batch})
+    assert completions_of_one_prompt(found) == 4  # a half; more is the whole group
+    assert memory_of(shape, config, "cuda").peak > 12 * GIB
 
-    assert memory_of(shape, twice, "cuda").peak > 8 * GIB
+
+def test_a_limit_that_was_set_is_lowered_and_never_raised():
+    config = _config("1.5B", policy__micro_batch_tokens=100_000, policy__prompts_per_step=16)
+
+    assert _fitted(config, 80) == config
+    assert _fitted(config, 8).policy.micro_batch_tokens < 100_000
+    tight = _config("1.5B", policy__micro_batch_tokens=1300)
+    assert _fitted(tight, 8).policy.micro_batch_tokens == 1300
 
 
 def test_checkpointing_is_turned_on_where_a_cpu_needs_it_and_never_against_the_user():
     config = _config("0.5B", policy__gradient_checkpointing="off")
 
-    assert _fitted(_config("0.5B"), 8, "cpu").policy.gradient_checkpointing == "on"
+    assert _fitted(_config("0.5B"), 6, "cpu").policy.gradient_checkpointing == "on"
     assert _fitted(config, 24, "cpu").policy.gradient_checkpointing == "off"
 
 

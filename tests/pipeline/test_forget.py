@@ -151,6 +151,7 @@ def test_a_run_made_with_such_a_run_is_named_and_so_is_one_that_does_not_say(tmp
         ("went-on", '[policy]\nstart_from = "trained"\n', {"trained_on": other}),
         ("judged", '[policy]\nreward_model = "went-on"\n', {"trained_on": other}),
         ("read", '[pairs]\npolicy = "judged"\n', {"trained_on": other}),
+        ("drawn", '[warm_start]\npolicy = "read"\n', {"trained_on": other}),
         ("apart", '[policy]\nreward_model = "none"\n', {"trained_on": other}),
         ("unreadable-config", "[policy", {"trained_on": other}),
         ("silent", "", {}),
@@ -159,7 +160,7 @@ def test_a_run_made_with_such_a_run_is_named_and_so_is_one_that_does_not_say(tmp
         Run(workspace.runs_folder / name).start("policy", config, **facts)
     write_text(workspace.runs_folder / "damaged" / "state.json", "{")
 
-    assert runs_trained_on(workspace, "ada") == ["damaged", "judged", "read", "silent", "trained", "went-on"]
+    assert runs_trained_on(workspace, "ada") == ["damaged", "drawn", "judged", "read", "silent", "trained", "went-on"]
 
 
 def test_a_dry_run_says_the_same_and_changes_no_file(full, ids):

@@ -153,9 +153,9 @@ def shown(monkeypatch):
     found = []
     build, encode = PromptBuilder.build, TokenizerCodec.encode
 
-    def keep_built(builder, text, profile):
+    def keep_built(builder, text, profile, card):
         found.append(" ".join([text, *(f"{record.title} {record.text}" for record in profile)]))
-        return build(builder, text, profile)
+        return build(builder, text, profile, card)
 
     def keep_encoded(codec, prompt):
         found.append(" ".join(message.content for message in prompt.messages))

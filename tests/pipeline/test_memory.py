@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from prlm_cli.core.configuration import resolve
 from prlm_cli.models.shapes import shape_of
-from prlm_cli.pipeline.memory import GIB, checkpoints, completion_tokens, memory_of, packed_lengths
+from prlm_cli.pipeline import memory
+from prlm_cli.pipeline.memory import GIB, checkpoints, completion_tokens, largest_pass, memory_of, tokens_of_step
+from prlm_cli.training import token_logps
+from prlm_cli.training.micro_batches import Group, packed_passes
 from tests.bench.training_parts.plan import CASES, errors_of, measured_bytes
 from tests.bench.training_parts.plan import config_of as model_of
 
@@ -23,7 +29,10 @@ def test_the_estimate_is_within_15_percent_of_what_a_step_takes(case):
     from prlm_cli.models.shapes import shape_of_config
 
     small = case._replace(
-        sizes=case.sizes | {"num_hidden_layers": 2}, prompt=case.prompt // 2, completion=case.completion // 2
+        sizes=case.sizes | {"num_hidden_layers": 2},
+        prompt=case.prompt // 2,
+        completion=case.completion // 2,
+        pass_tokens=case.pass_tokens and case.pass_tokens // 2,
     )
     estimate = memory_of(shape_of_config(model_of(small)), small.settings(), small.device)
 
@@ -41,7 +50,8 @@ def test_weights_and_adapters_are_counted_by_hand():
     widths = 24 * (2 * (896 + 896) + 2 * (896 + 128) + 3 * (896 + 4864))
     assert (shape.linear_parameters, shape.adapted_widths) == (linear, widths)
     assert lasting["weights"] == pytest.approx(0.515869140625 * linear + 2 * (494_032_768 - linear))
-    assert lasting["adapters"] == lasting["gradients"] == lasting["optimiser"] / 2 == 4 * 16 * widths
+    assert lasting["adapters"] == lasting["gradients"] == 4 * 16 * widths
+    assert lasting["optimiser"] == 2 * (1 + 1 / 64) * 16 * widths
     assert lasting["reward model"] == 0
 
 
@@ -67,18 +77,85 @@ def test_a_cpu_has_fp32_and_no_overhead_and_keeps_activations():
     assert cpu.phases["update"]["activations"] > 10 * gpu.phases["update"]["activations"]
 
 
+def test_the_optimiser_of_a_4_bit_model_is_in_8_bits_on_a_gpu_alone():
+    fp32 = [_memory(), _memory("cpu"), _memory("cpu", model__qlora=True)]
+    assert {memory.lasting["optimiser"] / memory.lasting["adapters"] for memory in fp32} == {2}
+    assert _memory(model__qlora=True).lasting["optimiser"] < 0.26 * fp32[0].lasting["optimiser"]
+
+
 def test_phases_that_there_are_not_are_not_counted():
     assert set(_memory().phases) == {"rollout", "update", "held-out answers", "warm start"}
     assert set(_memory(warm_start__kind="none", policy__eval_queries=0).phases) == {"rollout", "update"}
     assert "warm start" not in _memory(policy__start_from="policy-1").phases
+    assert "star samples" in _memory(warm_start__kind="star").phases
 
 
-def test_a_smaller_pass_that_meets_as_many_prompts_has_them_all():
-    config = resolve(flags={"prompt.max_tokens": 100, "policy.max_new_tokens": 10, "policy.prompts_per_step": 2})
+@pytest.mark.parametrize(
+    ("most", "rows", "tokens"),
+    [
+        (None, [99 + 80], 2 * (99 + 80)),
+        (2000, [99 + 80] * 2, 2 * (99 + 80)),
+        (179, [99 + 80], 2 * (99 + 80)),
+        (178, [99 + 40], 2 * (2 * 99 + 80)),
+        (130, [99 + 30], 2 * (3 * 99 + 80)),
+        (1, [99 + 10], 2 * (8 * 99 + 80)),
+    ],
+    ids=["a group", "all groups", "just a group", "half of one", "a third", "one completion"],
+)
+def test_a_pass_has_whole_groups_or_an_even_part_of_one(most, rows, tokens):
+    config = _short(most)
+    shape = shape_of(_MODEL)
 
-    assert packed_lengths(shape_of(_MODEL), config, 16) == [99 + 80, 99 + 80]
-    assert packed_lengths(shape_of(_MODEL), config, 4) == [99 + 20, 99 + 20]
-    assert packed_lengths(shape_of(_MODEL), config, 1) == [99 + 10]
+    assert largest_pass(shape, config) == rows
+    assert tokens_of_step(shape, config) == tokens
+
+
+@pytest.mark.parametrize(("most", "rows"), [(None, 8), (2000, 16), (500, 4), (1, 1)])
+def test_where_no_prompt_is_shared_a_pass_has_rows(most, rows):
+    shape = replace(shape_of(_MODEL), packs=False)
+
+    assert largest_pass(shape, _short(most)) == [110] * rows
+    assert tokens_of_step(shape, _short(most)) == 16 * 110
+
+
+def _short(most):
+    return resolve(
+        flags={
+            "prompt.max_tokens": 100,
+            "policy.max_new_tokens": 10,
+            "policy.prompts_per_step": 2,
+            "policy.micro_batch_tokens": most,
+        }
+    )
+
+
+@given(
+    prompt=st.integers(64, 200),
+    completion=st.integers(1, 60),
+    group=st.integers(2, 8),
+    prompts=st.integers(1, 4),
+    most=st.none() | st.integers(1, 2000),
+)
+def test_the_plan_s_passes_are_those_of_the_trainer(prompt, completion, group, prompts, most):
+    config = resolve(
+        flags={
+            "prompt.max_tokens": prompt,
+            "policy.max_new_tokens": completion,
+            "policy.num_generations": group,
+            "policy.prompts_per_step": prompts,
+            "policy.micro_batch_tokens": most,
+        }
+    )
+    step = [Group(list(range(group)), [1] * prompt, [[2] * completion] * group) for _ in range(prompts)]
+    passes = packed_passes(step, most)
+    shape = _shape()
+
+    assert sum(largest_pass(shape, config)) == max(one.tokens for one in passes)
+    assert tokens_of_step(shape, config) == sum(part.tokens for one in passes for part in one.groups)
+
+
+def test_the_plan_s_tile_of_logits_is_that_of_training():
+    assert memory._TILE == token_logps.TILE
 
 
 def test_completions_are_as_long_as_generation_makes_them_where_nothing_is_set():
@@ -97,27 +174,24 @@ def test_checkpointing_is_on_where_there_is_a_gpu_or_where_it_is_said():
 
 
 @given(
-    micro_batch=st.sampled_from([1, 2, 4, 8, 16]),
+    tokens=st.integers(1, 4000),
     prompt=st.integers(64, 2048),
     completion=st.integers(1, 512),
     device=st.sampled_from(["cpu", "cuda"]),
 )
-def test_more_work_never_takes_less_memory(micro_batch, prompt, completion, device):
+def test_more_work_never_takes_less_memory(tokens, prompt, completion, device):
     def peak(**more):
-        flags = {"policy__micro_batch": micro_batch, "prompt__max_tokens": prompt, "policy__max_new_tokens": completion}
-        return _cached_memory(device, **(flags | more)).peak
+        flags = {"policy.micro_batch_tokens": tokens, "prompt.max_tokens": prompt, "policy.max_new_tokens": completion}
+        return memory_of(_shape(), resolve(flags=flags | more), device).peak
 
-    here = peak()
-    assert here <= peak(policy__micro_batch=16)
-    assert here <= peak(prompt__max_tokens=prompt + 64)
-    assert here <= peak(policy__max_new_tokens=completion + 8)
+    whole = {"policy.micro_batch_tokens": None}
+    here = peak(**whole)
+    assert here <= peak(**whole, **{"prompt.max_tokens": prompt + 64})
+    assert here <= peak(**whole, **{"policy.max_new_tokens": completion + 8})
+    assert peak() <= peak(**{"policy.micro_batch_tokens": 2 * tokens})
     assert here < 1000 * GIB
 
 
-_SHAPE = []
-
-
-def _cached_memory(device, **flags):
-    if not _SHAPE:
-        _SHAPE.append(shape_of(_MODEL))
-    return memory_of(_SHAPE[0], resolve(flags={key.replace("__", "."): v for key, v in flags.items()}), device)
+@cache
+def _shape():
+    return shape_of(_MODEL)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from msgspec.structs import replace
 
@@ -10,8 +12,8 @@ from prlm_cli.core.records import Generation, widen
 from prlm_cli.core.settings import PAIR_KINDS, PairsSettings
 from prlm_cli.engines.hf import HfEngine
 from prlm_cli.models import loading
+from prlm_cli.pipeline import best_of_n, stand_ins
 from prlm_cli.pipeline import candidates as module
-from prlm_cli.pipeline import stand_ins
 from prlm_cli.pipeline.candidates import candidates
 from prlm_cli.pipeline.given_pairs import read_pairs
 from prlm_cli.pipeline.held_out import heldout_users
@@ -36,13 +38,14 @@ def answers(monkeypatch):
     """Answers by rule instead of a model: the best record's title. `answers.append` another rule to change it."""
     rules = [lambda query: query.profile[0].title if query.profile else "nothing known"]
 
-    def generate(queries, policy, config, *, temperature, reporter, stage, cache):
-        assert temperature == 0.0
-        for query in queries:
-            answer = rules[-1](query)
+    def generate(queries, policy, config, *, temperature, reporter, stage, cache, draws=1):
+        assert (temperature, draws) in ((0.0, 1), (config.pairs.temperature, config.pairs.samples))
+        for query, draw in product(queries, range(draws)):
+            answer = f"{query.target} {'and more ' * draw}" if draws > 1 else rules[-1](query)
             yield widen(Generation, query, completion=str(answer), reasoning=None, answer=answer, policy="p", seed=0)
 
     monkeypatch.setattr(module, "generate", generate)
+    monkeypatch.setattr(best_of_n, "generate", generate)
     return rules
 
 
@@ -81,6 +84,23 @@ def test_every_kind_can_be_built(store, answers):
     for pair in found:
         needs_another = any(kind in pair.kind for kind in ("swapped", "neighbour"))
         assert (pair.swapped_user_id is not None, bool(pair.swapped_profile)) == (needs_another, needs_another)
+
+
+def test_the_best_and_the_worst_are_those_of_the_draws_that_are_most_and_least_like_the_target(store, answers):
+    found = _pairs(store, "pairs.kinds=['best>worst']", "pairs.samples=3")
+
+    assert len(found) == 6
+    for pair in found:
+        assert (pair.chosen.split(), pair.rejected.split()[-4:]) == (pair.target.split(), ["and", "more"] * 2)
+
+
+def test_draws_that_are_all_alike_or_unreadable_are_no_pair():
+    of = {"query_id": "q", "user_id": "ada", "text": "t", "profile": [], "retriever": "bm25", "policy": "p", "seed": 0}
+    drawn = [Generation(**of, completion="c", reasoning=None, answer=answer) for answer in ("x", None)]
+
+    for given in (drawn, drawn[1:]):
+        answers = module._best_and_worst(given, "target")
+        assert answers["best"] == answers["worst"]
 
 
 def test_the_swapped_records_are_the_other_users_own(store, answers):
@@ -159,7 +179,8 @@ def test_without_swapped_pairs_nobody_elses_records_are_read(store, answers, mon
 
     found = _pairs(store, _ALL, "pairs.swapped=false")
 
-    assert {pair.kind for pair in found} == {"own>zero_shot", "target>own", "target>zero_shot", "zero_shot>own"}
+    of_own = {"own>zero_shot", "target>own", "target>zero_shot", "zero_shot>own", "best>worst"}
+    assert {pair.kind for pair in found} == of_own
     assert not [pair for pair in found if pair.swapped_user_id or pair.swapped_profile]
 
 

@@ -42,7 +42,7 @@ def test_the_parts_of_the_json_sum_to_the_peak():
 def test_fitting_is_for_the_device_here_unless_another_is_named():
     config = resolve(flags={"model.name": "Qwen/Qwen2.5-0.5B", "prompt.max_tokens": 1024})
 
-    assert fitted(config, 8 * GIB, "cpu").policy.gradient_checkpointing == "on"
+    assert fitted(config, 6 * GIB, "cpu").policy.gradient_checkpointing == "on"
     assert fitted(config, 8 * GIB, "cuda") == config
 
 
@@ -69,6 +69,18 @@ def test_the_time_of_a_run_is_its_tokens_over_the_pace():
     assert found.updates == pytest.approx(10 * 2 * (99 + 4 * 20) / 100)
     assert found.held_out == pytest.approx(3 * (3 * 100 / 200 + 20 / 10))
     assert found.total == pytest.approx(sum(found))
+
+
+def test_the_time_of_a_warm_start_on_own_samples_is_also_that_of_drawing_them():
+    flags = {"warm_start.max_queries": 8, "warm_start.samples": 7, "generation.batch_size": 10}
+    lengths = {"prompt.max_tokens": 100, "policy.max_new_tokens": 20}
+    shape, pace = shape_of("Qwen/Qwen2.5-0.5B"), Pace(trained=100.0, read=200.0, decoded=10.0)
+    start = {
+        kind: duration_of(shape, resolve(flags={**flags, **lengths, "warm_start.kind": kind}), pace).warm_start
+        for kind in ("answers", "star")
+    }
+
+    assert start["star"] - start["answers"] == pytest.approx(64 * 100 / 200 + 7 * 20 / 10)
 
 
 def test_the_pace_is_measured_with_the_model_itself(tiny_model):

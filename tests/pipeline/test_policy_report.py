@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from xml.etree import ElementTree
 
@@ -7,7 +8,9 @@ import pytest
 
 from prlm_cli.core.workspace import Run
 from prlm_cli.pipeline.policy_report import html_report
+from prlm_cli.pipeline.run_log import log_alarm
 from prlm_cli.pipeline.train_policy import train_policy
+from prlm_cli.training.watchdog import Alarm
 from tests.conftest import tiny_corpus
 from tests.pipeline.small import indexed, small
 from tests.report.elements import Elements
@@ -23,6 +26,10 @@ def run(tmp_path):
 def _charts(html):
     found = [ElementTree.fromstring(chart) for chart in re.findall(r"<figure>.*?</figure>", html)]
     return {chart.find("figcaption").text: chart for chart in found}
+
+
+def _texts(html):
+    return [str(text) for text in Elements(html).texts if text.strip()]
 
 
 def _points(line):
@@ -50,6 +57,43 @@ def test_the_curves_are_those_that_the_log_has(run):
         "Completion length",
     ]
     assert [t.text for t in charts["Reward by part, before weights"].iter("text")][-2:] == ["overlap", "format"]
+
+
+def test_the_page_says_what_the_watchdog_said_and_when(run):
+    _training(run, 3)
+    assert "Nothing." in Elements(html_report(run, METRICS, seed=0)).texts
+
+    log_alarm(run, 2, Alarm("entropy", "the entropy fell <far>", stops=False))
+    log_alarm(run, 3, Alarm("kl", "the policy is far away", stops=True))
+    texts = _texts(html_report(run, METRICS | {"stopped_by": "kl"}, seed=0))
+
+    start = texts.index("the entropy fell <far>")
+    assert texts[start : start + 8] == [
+        "the entropy fell <far>", "entropy", "warned", "2", "the policy is far away", "kl", "stopped", "3",
+    ]  # fmt: skip
+    assert {"stopped by", "kl"} <= set(texts)
+
+
+def test_form_copying_groups_without_spread_and_memory_are_curves(run):
+    figures = {"completions/format": 1.0, "completions/copy_rate": 0.2, "frac_reward_zero_std": 0.5}
+    _training(run, 3, peak_memory_gb=2.0, **figures)
+
+    charts = _charts(html_report(run, METRICS, seed=0))
+
+    assert {"Form and copying", "Groups whose rewards are all the same", "Peak memory so far"} <= set(charts)
+
+
+def test_samples_are_shown_a_table_a_query_and_of_a_step_made_twice_the_later_one(run):
+    _training(run, 3)
+    lines = [("q2", 0, "first"), ("q1", 0, "<b>other</b>"), ("q2", 4, "cut off"), ("q2", 4, "second")]
+    run.samples.write_text(
+        "".join(json.dumps({"query_id": q, "step": step, "completion": text}) + "\n" for q, step, text in lines)
+    )
+
+    texts = _texts(html_report(run, METRICS, seed=0))
+
+    assert texts[texts.index("query 1") :][:8] == ["query 1", "step", "first", "0", "second", "4", "query 2", "step"]
+    assert "<b>other</b>" in texts and "cut off" not in texts
 
 
 def test_reward_and_held_out_score_share_their_steps(run):

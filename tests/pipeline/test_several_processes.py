@@ -27,6 +27,7 @@ _SETTINGS = (
     "policy.reward_model=none",
     "prompt.reasoning=off",
 )
+_OF_THE_MACHINE = {"seconds", "step_time", "tokens_per_second", "peak_memory_gb"}
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +59,17 @@ def figures(run) -> list[dict[str, float]]:
 
 
 def test_two_processes_train_what_one_trains(lively_model, workspace):
-    alone = train_policy(workspace, small(lively_model, *_SETTINGS), name="alone", reporter=Notes())
+    settings = (
+        "policy.micro_batch_tokens=1",  # a pass for each completion that is not cut: not equally many in both
+        "policy.profile_noise=0.5",
+        "policy.contrast=swapped",
+        "policy.early_stop=9",
+    )
+    alone = train_policy(workspace, small(lively_model, *_SETTINGS, *settings), name="alone", reporter=Notes())
     shutil.rmtree(next(workspace.runs_folder.glob("warm-start-*")))
 
-    done = launched("train-policy", "-w", str(workspace.folder), "--name", "both", "--json", *settings_of(lively_model))
+    arguments = ["-w", str(workspace.folder), "--name", "both", "--json", *settings_of(lively_model, *settings)]
+    done = launched("train-policy", *arguments)
 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["run"] == "both"  # one of them speaks
@@ -69,7 +77,7 @@ def test_two_processes_train_what_one_trains(lively_model, workspace):
     assert list(workspace.cache.glob("scratch-*")) == []
     both = Workspace(workspace.folder).finished_run("both", "policy")
     for ours, theirs in zip(figures(both), figures(alone), strict=True):
-        for name in theirs.keys() - {"seconds", "step_time"}:
+        for name in theirs.keys() - _OF_THE_MACHINE:
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-5), name
     assert all(line["grad_norm"] > 0 for line in figures(alone) if "grad_norm" in line)
     assert (both.metrics["best_step"], both.metrics["best_heldout"]) == (
@@ -114,6 +122,22 @@ def test_what_fails_in_one_process_ends_all_and_is_said_once(lively_model, works
     assert "bug (ZeroDivisionError in functions.py" in line
 
 
+@pytest.mark.slow
+def test_processes_need_not_draw_equally_many_groups_again(lively_model, workspace):
+    weights = {"flat_in_the_second_process": 1.0, "brevity": 0.0}
+    named = ",".join(f'"tests.rewards.functions:{name}"={weight}' for name, weight in weights.items())
+    reward = f"policy.rewards={{{named},overlap=0.0,format=0.0,personalization=0.0}}"
+    settings = (reward, "policy.zero_variance=resample", "warm_start.kind=none", "policy.eval_queries=0")
+
+    done = launched("train-policy", "-w", str(workspace.folder), *settings_of(lively_model, *settings))
+
+    assert done.returncode == 0, done.stderr
+    (run,) = workspace.runs()
+    assert [line["zero_variance/skipped"] for line in figures(run)] == [2, 2, 2]  # the groups of the second alone
+    assert all(line["zero_variance/resampled"] >= 2 for line in figures(run))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from functools import partial
+from itertools import count
 from types import SimpleNamespace
 
 import pytest
@@ -11,25 +13,29 @@ from safetensors.torch import load_file
 
 from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import DataError, MissingError, RefusedError, SettingsError
-from prlm_cli.core.workspace import Workspace
+from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.engines.hf import HfEngine
 from prlm_cli.models.authorship import AuthorClassifier
 from prlm_cli.models.reward_model import RewardModel
 from prlm_cli.pipeline import train_policy as module
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.index import index
+from prlm_cli.pipeline.other_answers import OtherAnswers
 from prlm_cli.pipeline.policies import Policy, choose_policy
 from prlm_cli.pipeline.reward_models import load_reward_model
 from prlm_cli.pipeline.sources import retrieved_from
 from prlm_cli.pipeline.train_policy import Best, train_policy
 from prlm_cli.pipeline.train_reward import train_reward
+from prlm_cli.pipeline.training_set import user_hash
 from prlm_cli.training import grpo, supervised
-from tests.conftest import tiny_corpus
+from tests.conftest import contents, tiny_corpus
+from tests.killed import killed_at_operation
 from tests.pipeline.canaries import Corpus, holding, write
 from tests.pipeline.small import Notes, indexed, small
 from tests.training.test_grpo import lengths
 
 _OF_TWO = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}
+_NO_REWARD_MODEL = ["no reward model yet: going on without (run `prlm train-reward` to have one)"]
 _GATE = {"gate": "open", "accuracy": {}, "interaction": None}
 
 
@@ -38,7 +44,7 @@ def trained(monkeypatch):
     """What would be trained, instead of the training."""
     found = SimpleNamespace(config=None, reward_model=None, policy=None)
 
-    def keep(run, policy, training, held_out, config, context, reporter):
+    def keep(run, policy, training, held_out, config, context, reporter, noise):
         found.policy, found.config, found.reward_model = policy, config, context.reward_model
         run.finish({})
 
@@ -66,7 +72,7 @@ def lively(monkeypatch):
     monkeypatch.setattr(module, "_rewards", lambda config, context: {"measure": (lengths, 1.0)})
 
 
-def _interrupt(workspace, config, monkeypatch, **options):
+def interrupt(workspace, config, monkeypatch, **options):
     """Trains a policy until the second step is in the log."""
     append = module.Run.append_log
 
@@ -118,6 +124,7 @@ def test_a_scale_of_a_reward_that_falls_away_falls_away_too(tiny_model, workspac
 
 _SIGNALS = {
     "overlap": 0.0, "format": 0.0, "personalization": 0.0, "echo": 1.0, "length": 1.0, "style": 1.0, "author": 1.0,
+    "copy": 0.2, "overlong": 1.0, "contrast": 0.5,
     "metric:rougeL": 1.0, "metric:copy_rate": -1.0, "tests.rewards.functions:brevity": 1.0,
 }  # fmt: skip
 
@@ -126,7 +133,7 @@ def test_a_policy_is_trained_by_all_signals_each_on_its_scale(tiny_model, worksp
     monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
     scales = {"echo": "group", "style": "batch", "author": "running"}
     config = resolve(
-        base=_plain(tiny_model, "policy.eval_queries=0"),
+        base=_plain(tiny_model, "policy.eval_queries=0", "policy.contrast=swapped"),
         flags={"policy.rewards": _SIGNALS, "policy.normalise": scales},
     )
 
@@ -167,6 +174,62 @@ def test_a_classifier_of_authors_puts_nobodys_text_into_a_prompt_or_a_file(tiny_
         assert not any(word in prompt for word in others)
 
 
+def test_with_contrast_another_users_answer_is_known_to_the_reward_and_to_nothing_else(
+    tiny_model, tmp_path, monkeypatch
+):
+    corpus, prompts, known = Corpus("abc"), {}, []
+    workspace = Workspace(tmp_path / "workspace")
+    index(workspace, [write(tmp_path / "data.jsonl", corpus.records)])
+    monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
+    train_grpo, answer = grpo.train_grpo, OtherAnswers.__call__
+
+    def keep_rollouts(model, tokenizer, given, *rest, **options):
+        prompts.update({tokenizer.decode(r.prompt_ids): r.query.user_id for r in given})
+        return train_grpo(model, tokenizer, given, *rest, **options)
+
+    def keep_answers(answers, query):
+        known.append((query.user_id, answer(answers, query)))
+        return known[-1][1]
+
+    monkeypatch.setattr(grpo, "train_grpo", keep_rollouts)
+    monkeypatch.setattr(OtherAnswers, "__call__", keep_answers)
+    before = holding(workspace.folder, set().union(*corpus.canaries.values()))
+    config = _plain(tiny_model, "policy.eval_queries=0", "policy.contrast=swapped", "policy.save_steps=1")
+    run = train_policy(workspace, config, reporter=Notes())
+
+    assert holding(workspace.folder, set().union(*corpus.canaries.values())) == before
+    owners = {user_id for owner, found in known for user_id, words in corpus.canaries.items() if found in words}
+    assert known and all(found and found not in corpus.canaries[owner] for owner, found in known)
+    assert {user_hash(user_id) for user_id in owners} <= set(run.state["trained_on"])
+    for prompt, user_id in prompts.items():
+        others = set().union(*(words for owner, words in corpus.canaries.items() if owner != user_id))
+        assert not any(word in prompt for word in others)
+
+
+def test_contrast_weighs_as_much_as_overlap_unless_told(tiny_model, workspace, trained):
+    config = _plain(tiny_model, "policy.contrast=swapped", "policy.rewards.overlap=2.0")
+    train_policy(workspace, config, reporter=Notes())
+
+    assert trained.config.policy.rewards == {"overlap": 2.0, "format": 0.1, "contrast": 2.0}
+
+    train_policy(workspace, resolve(base=config, assignments=["policy.rewards.contrast=0.5"]), reporter=Notes())
+    assert trained.config.policy.rewards["contrast"] == 0.5
+
+
+def test_nobody_is_contrasted_with_unasked(workspace):
+    with pytest.raises(SettingsError, match=r"reward 'contrast' reads other users' answers; ask: --contrast swapped"):
+        train_policy(workspace, resolve(assignments=["policy.rewards.contrast=1.0"]))
+    assert workspace.runs() == []
+
+
+def test_fewer_queries_than_a_step_takes_are_an_error_before_anything_is_trained(tiny_model, workspace, monkeypatch):
+    monkeypatch.setattr(module, "load_policy", lambda *_, **__: pytest.fail("loaded"))
+
+    with pytest.raises(SettingsError, match=r"6 training queries, but a step takes 7; lower policy.prompts_per_step"):
+        train_policy(workspace, small(tiny_model, "policy.prompts_per_step=7"), reporter=Notes())
+    assert workspace.runs() == []
+
+
 def test_nobodys_titles_are_read_without_a_classifier(tiny_model, workspace, trained, monkeypatch):
     monkeypatch.setattr(module, "read_pool", lambda *_, **__: pytest.fail("read"))
 
@@ -200,12 +263,10 @@ def test_rollouts_by_vllm_that_cannot_be_are_an_error_before_anything_is_read(
 @pytest.mark.parametrize(
     ("variables", "assignments", "message"),
     [
-        ({"ACCELERATE_USE_FSDP": "true"}, [], r"the launcher's FSDP would split what is trained; start without it"),
-        ({}, ["policy.shard_base=true"], r"policy\.shard_base needs several processes"),
-        (_OF_TWO, ["policy.shard_base=true", "model.qlora=true"], r"policy\.shard_base goes with neither --qlora nor"),
+        ({"ACCELERATE_USE_FSDP": "true"}, [], r"keeps the whole base in each process, without FSDP; use --qlora"),
         (_OF_TWO, ["policy.prompts_per_step=3"], r"policy\.prompts_per_step=3 cannot be split over 2 processes"),
     ],
-    ids=["the launcher's FSDP", "one process", "4 bits in parts", "an odd number of prompts"],
+    ids=["the launcher's FSDP", "an odd number of prompts"],
 )
 def test_what_several_processes_cannot_do_is_an_error_before_anything_is_read(
     workspace, monkeypatch, variables, assignments, message
@@ -227,7 +288,7 @@ def test_without_a_reward_model_it_goes_on_without_and_says_so(tiny_model, works
 
     run = train_policy(workspace, _plain(tiny_model), reporter=reporter)
 
-    assert reporter.notes == ["no reward model yet: going on without (run `prlm train-reward` to have one)"]
+    assert reporter.notes == _NO_REWARD_MODEL
     assert (trained.reward_model, run.state["reward_model"]) == (None, None)
     assert trained.config.policy.rewards == {"overlap": 1.0, "format": 0.1}
 
@@ -354,7 +415,7 @@ def test_an_interrupted_run_with_its_judge_on_its_base_ends_like_an_unbroken_one
     )
     train_reward(workspace, config, name="judge", reporter=Notes())
     unbroken = train_policy(workspace, config, name="unbroken", force=True)
-    _interrupt(workspace, config, monkeypatch, force=True)
+    interrupt(workspace, config, monkeypatch, force=True)
     reporter = Notes()
     run = train_policy(workspace, config, force=True, reporter=reporter)
 
@@ -375,6 +436,58 @@ def test_the_best_adapter_by_its_held_out_score_is_kept(tiny_model, workspace, m
     assert (run.adapter / "adapter_model.safetensors").read_bytes() == (
         Best(run).adapter / "adapter_model.safetensors"
     ).read_bytes()
+
+
+def test_killed_between_any_two_steps_on_the_disk_the_best_adapter_is_the_one_that_is_named(tmp_path, monkeypatch):
+    def save(folder):
+        folder.mkdir(exist_ok=True)
+        for name in ("a", "b"):
+            (folder / name).write_text(folder.name)
+
+    for operation in count():
+        run = Run(tmp_path / str(operation))
+        run.folder.mkdir()
+        best = Best(run)
+        best.offer(0, 0.1, save)
+        killed = killed_at_operation(operation, monkeypatch, partial(best.offer, 4, 0.2, save))
+        step = best.as_dict()["best_step"]
+        assert [(best.adapter / name).read_text() for name in ("a", "b")] == [f"best-{step}"] * 2
+        if not killed:
+            break
+        best.offer(8, 0.3, save)
+        assert [path.name for path in run.folder.glob("best-*")] == ["best-8"]
+
+    assert operation > 4 and step == 4
+
+
+def test_what_was_logged_after_the_checkpoint_is_dropped_where_a_run_goes_on(tmp_path):
+    run = Run(tmp_path)
+    run.rewind_log(3)
+    assert not run.log.exists()
+    for step in (0, 1, 1, 2, 3):
+        run.append_log({"step": step})
+    with run.log.open("a") as stream:
+        stream.write('{"step": 4, "los')
+
+    run.rewind_log(2)
+
+    assert run.log.read_text() == '{"step": 0}\n{"step": 1}\n{"step": 1}\n{"step": 2}\n'
+    run.rewind_log(0)
+    assert run.log.read_text() == ""
+
+
+def test_never_to_resume_is_to_begin_anew_and_leaves_the_interrupted_run(tiny_model, workspace, lively, monkeypatch):
+    config = _plain(tiny_model, "policy.steps=3", "policy.save_steps=1", "policy.eval_queries=0")
+    interrupt(workspace, config, monkeypatch)
+    interrupted, reporter = contents(workspace.run("policy-1").folder), Notes()
+
+    run = train_policy(workspace, config, resume=False, reporter=reporter)
+
+    assert (run.name, run.is_finished, reporter.notes) == ("policy-2", True, _NO_REWARD_MODEL)
+    assert [json.loads(line)["step"] for line in run.log.read_text().splitlines()] == [1, 2, 3]
+    assert contents(workspace.run("policy-1").folder) == interrupted
+    with pytest.raises(DataError, match=r"run 'policy-1' exists"):
+        train_policy(workspace, config, name="policy-1", resume=False)
 
 
 def test_only_dev_queries_choose_the_adapter_and_test_queries_are_never_read(tiny_model, workspace, monkeypatch):
@@ -402,10 +515,18 @@ def test_training_goes_on_from_another_run(tiny_model, workspace, lively):
     assert 0 < steps <= 2.5e-2  # two steps of at most the learning rate each
 
 
+@pytest.mark.parametrize("kind", ["answers", "traces", "star"])
+def test_a_run_to_start_from_and_a_warm_start_are_refused_together(workspace, kind):
+    config = resolve(assignments=["policy.start_from=first", f"warm_start.kind={kind}"])
+
+    with pytest.raises(SettingsError, match="--start-from and a warm start do not go together; drop one of them"):
+        train_policy(workspace, config)
+
+
 def test_an_interrupted_run_goes_on_and_ends_like_an_unbroken_one(tiny_model, workspace, lively, monkeypatch):
     config = _plain(tiny_model, "policy.steps=3", "policy.save_steps=1", "policy.eval_queries=0")
     unbroken = train_policy(workspace, config, name="unbroken")
-    _interrupt(workspace, config, monkeypatch)
+    interrupt(workspace, config, monkeypatch)
     reporter = Notes()
     run = train_policy(workspace, config, reporter=reporter)
 

@@ -36,6 +36,7 @@ def rows(monkeypatch):
         (("warm_start.kind=answers",), True, "answers"),
         (("warm_start.kind=traces", "prompt.reasoning=off"), False, "traces"),
         (("warm_start.kind=none",), False, "none"),
+        (("warm_start.kind=star",), True, "star"),
     ],
 )
 def test_the_kind_that_auto_stands_for(assignments, reasons_by_itself, kind):

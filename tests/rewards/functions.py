@@ -35,6 +35,10 @@ def other_arguments(prompts, completions):
     return [0.0] * len(completions)
 
 
+def constant(*, completions, queries):
+    return [1.0] * len(completions)
+
+
 def failing_in_the_second_process(completions, queries):
     if os.environ["RANK"] == "1":
         raise ZeroDivisionError("of its own")
@@ -46,3 +50,8 @@ def ending_the_second_process(completions, queries):
     if os.environ.get("RANK") == "1":
         os.kill(os.getpid(), signal.SIGTERM)
     return brevity(completions=completions, queries=queries)
+
+
+def flat_in_the_second_process(completions, queries):
+    """Tells no two completions apart there."""
+    return [0.0 if os.environ["RANK"] == "1" else float(n) for n, _ in enumerate(completions)]

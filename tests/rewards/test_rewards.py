@@ -23,8 +23,13 @@ class _Judge:
 
 _TITLES = Titles(["net: fix a leak", "net: add a test", "net: drop it", "app: go"], ["Deep Parsing", "What is it?"])
 _CONTEXT = RewardContext(
-    PromptBuilder(TASKS["titles"], "completion", False, 300, ByteCodec()), _Judge(), lambda query: _TITLES
+    PromptBuilder(TASKS["titles"], "completion", False, 300, ByteCodec()),
+    _Judge(),
+    lambda query: _TITLES,
+    lambda query: None if query.query_id == "q" else "a b",
+    max_new_tokens=10,
 )
+_PENALTIES = {"contrast", "copy", "overlong"}
 _TEXTS = st.text("ab <>,?\n", max_size=12)
 _QUERIES = st.builds(
     Retrieved,
@@ -52,5 +57,6 @@ def test_a_reward_keeps_length_and_order_and_is_finite_or_none(name, rows, rando
     found, order = scored(rows), random.sample(range(len(rows)), len(rows))
 
     assert len(found) == len(rows)
-    assert all(value is None or (math.isfinite(value) and 0 <= value <= 3) for value in found)
+    sign = -1 if name in _PENALTIES else 1
+    assert all(value is None or (math.isfinite(value) and 0 <= sign * value <= 3) for value in found)
     assert scored([rows[n] for n in order]) == [found[n] for n in order]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 
 from transformers import TrainingArguments
+from transformers.training_args import OptimizerNames
 
 from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.training.arguments import common_arguments, keep_to_one_gpu
@@ -57,3 +58,16 @@ def test_a_process_that_sees_several_gpus_trains_on_one(tmp_path):
     keep_to_one_gpu(arguments)
 
     assert (arguments.n_gpu, arguments.train_batch_size) == (1, 3)
+
+
+def test_the_optimiser_of_a_4_bit_model_is_paged_and_in_8_bits_on_a_gpu_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
+    found = {}
+    for has_gpu in (False, True):
+        monkeypatch.setattr("torch.cuda.is_available", lambda has_gpu=has_gpu: has_gpu)
+        for quantised in (False, True):
+            arguments = common_arguments(tmp_path, steps=1, learning_rate=1e-4, seed=0, quantised=quantised)
+            found[has_gpu, quantised] = OptimizerNames(arguments["optim"])
+
+    assert found.pop((True, True)) == OptimizerNames.PAGED_ADAMW_8BIT
+    assert set(found.values()) == {OptimizerNames.ADAMW_TORCH}

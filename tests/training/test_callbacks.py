@@ -9,8 +9,15 @@ import pytest
 from transformers import TrainerControl, TrainerState
 
 from prlm_cli.core.reporting import Silent
-from prlm_cli.core.settings import WarmStartSettings
-from prlm_cli.training.callbacks import Diverged, EvaluateHeldOut, ReportProgress, StopOnSignal
+from prlm_cli.core.settings import WarmStartSettings, WatchdogSettings
+from prlm_cli.training.callbacks import (
+    AtIntervals,
+    Diverged,
+    EarlyStop,
+    ReportProgress,
+    StopOnSignal,
+    Watch,
+)
 from prlm_cli.training.checkpoints import newest_complete, step_of
 from prlm_cli.training.supervised import Example, train_supervised
 from tests.training.tiny import trainable
@@ -61,6 +68,18 @@ def test_without_a_signal_nothing_is_stopped():
     assert (control.should_save, control.should_training_stop) == (False, False)
 
 
+def test_a_signal_waits_for_a_step_that_can_be_gone_on_from():
+    asked = []
+
+    with pytest.raises(SystemExit), StopOnSignal(every=3) as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        for step in (4, 5, 6):
+            control = stop.on_step_end(None, TrainerState(global_step=step), TrainerControl())
+            asked.append((control.should_save, control.should_training_stop))
+
+    assert asked == [(False, False), (False, False), (True, True)]
+
+
 def test_an_error_of_the_training_is_passed_on():
     with pytest.raises(ZeroDivisionError), StopOnSignal():
         _ = 1 / 0
@@ -100,13 +119,34 @@ def test_the_log_holds_numbers_only_and_the_progress_line_the_chosen_ones():
     report.on_log(None, state, None, {"loss": 0.5, "text": "private", "lr": 1})
     report.on_log(None, state, None, {"train_runtime": 3.0})
 
-    assert [set(line) for line in lines] == [{"step", "seconds", "loss", "lr"}]
+    assert [set(line) for line in lines] == [{"step", "seconds", "loss", "lr", "peak_memory_gb"}]
+    assert 0.05 < lines[0]["peak_memory_gb"] < 64
     assert shown == [((3, 9), {"loss": 0.5})]
+
+
+def test_the_pace_is_that_of_the_steps_without_what_was_seen_before():
+    lines = []
+    report = ReportProgress(Silent().stage("test"), lines.append, {})
+    report.on_train_begin(None, TrainerState(num_input_tokens_seen=1000), None)
+    for tokens in (1300, 1400):
+        report.on_log(None, TrainerState(), None, {"loss": 0.5, "num_tokens": tokens, "step_time": 2.0})
+
+    assert [line["tokens_per_second"] for line in lines] == [150, 50]
+
+
+def test_a_figure_from_elsewhere_is_shown_from_the_next_step_on():
+    shown = []
+    report = ReportProgress(lambda *a, **figures: shown.append(figures), lambda _: None, {})
+    for _ in range(2):
+        report.on_log(None, TrainerState(), None, {"loss": 0.5})
+        report.show(**{"held-out": 0.25})
+
+    assert shown == [{}, {"held-out": 0.25}]
 
 
 def test_held_out_queries_are_judged_at_the_start_on_the_way_and_at_the_end():
     judged = []
-    evaluate = EvaluateHeldOut(lambda step: judged.append(step) or 0.0, every=3)
+    evaluate = AtIntervals(lambda step: judged.append(step) or 0.0, every=3)
     evaluate.on_train_begin(None, TrainerState(global_step=0), None)
     for step in range(1, 8):
         evaluate.on_step_end(None, TrainerState(global_step=step, max_steps=7), None)
@@ -117,6 +157,77 @@ def test_held_out_queries_are_judged_at_the_start_on_the_way_and_at_the_end():
 def test_a_run_that_goes_on_does_not_judge_its_start_again():
     judged = []
 
-    EvaluateHeldOut(judged.append, every=3).on_train_begin(None, TrainerState(global_step=4), None)
+    AtIntervals(judged.append, every=3).on_train_begin(None, TrainerState(global_step=4), None)
 
     assert judged == []
+
+
+def _steps_until_early_stop(by_step, patience, *, earlier=None, first=1, last=9):
+    """The step that ended the training; None where it came to its end."""
+    scores = dict(earlier or {})
+    stop, control = EarlyStop(scores, patience), TrainerControl()
+    for step in range(first, last + 1):
+        if step in by_step:
+            scores[step] = by_step[step]
+        stop.on_step_end(None, TrainerState(global_step=step, max_steps=last), control)
+        assert stop.has_stopped == control.should_training_stop
+        if control.should_training_stop:
+            return step
+    return None
+
+
+@pytest.mark.parametrize(
+    ("by_step", "patience", "expected"),
+    [
+        ({2: 0.2, 4: 0.1, 6: 0.1}, 2, 6),
+        ({2: 0.2, 4: 0.1, 6: 0.3, 8: 0.2}, 2, None),
+        ({2: 0.2, 4: 0.2}, 1, 4),  # as good is no gain
+        ({2: 0.2, 9: 0.1}, 1, None),  # the last step ends it anyway
+        ({}, 1, None),
+    ],
+    ids=["no gain", "a gain", "as good", "at the end", "nothing judged"],
+)
+def test_evaluations_without_a_gain_end_the_training(by_step, patience, expected):
+    assert _steps_until_early_stop(by_step, patience) == expected
+
+
+def test_a_run_that_goes_on_counts_the_evaluations_before_it_and_none_that_are_to_come():
+    earlier = {0: 0.3, 2: 0.2, 4: 0.1, 6: 0.1}  # it was broken off after step 6, and goes on after step 3
+
+    assert _steps_until_early_stop({4: 0.4}, 2, earlier=earlier, first=4, last=5) is None
+    assert _steps_until_early_stop({4: 0.1}, 2, earlier=earlier, first=4) == 4
+
+
+_QUIET = {"loss": 0.0, "frac_reward_zero_std": 0.0}
+_CONSTANT = {"loss": 0.0, "frac_reward_zero_std": 1.0}
+
+
+def _watched(settings, logs, *, earlier=None, start=0):
+    """What is told of the steps after `start`, and whether the training is to stop."""
+    told, control = [], TrainerControl()
+    watch = Watch(settings, earlier or {}, lambda step, alarm: told.append((step, alarm.signal)))
+    watch.on_train_begin(None, TrainerState(global_step=start), control)
+    for step, figures in enumerate(logs, start=start + 1):
+        watch.on_log(None, TrainerState(global_step=step), control, figures)
+    assert control.should_training_stop == (watch.stopped_by is not None)
+    return told, watch.stopped_by
+
+
+@pytest.mark.parametrize(("action", "stopped_by"), [("warn", None), ("stop", "zero_variance")])
+def test_an_alarm_is_told_once_and_stops_the_training_if_it_is_to(action, stopped_by):
+    settings = WatchdogSettings(window=2, actions={"zero_variance": action})
+
+    assert _watched(settings, [_QUIET, *[_CONSTANT] * 3]) == ([(3, "zero_variance")], stopped_by)
+
+
+def test_the_watchdog_of_a_run_that_goes_on_knows_the_steps_before_and_none_after():
+    settings = WatchdogSettings(window=3)
+    earlier = {1: _QUIET, 2: _CONSTANT, 3: _CONSTANT, 4: _CONSTANT, 5: _CONSTANT}
+
+    assert _watched(settings, [_QUIET], earlier={1: _CONSTANT, 2: _CONSTANT}, start=2) == ([(3, "zero_variance")], None)
+    assert _watched(settings, [_CONSTANT], earlier=earlier, start=3) == ([], None)  # it was told of before
+    assert _watched(settings, [_QUIET], earlier=earlier, start=1) == ([], None)
+
+
+def test_what_is_no_step_of_the_training_is_not_watched():
+    assert _watched(WatchdogSettings(window=1), [{"train_runtime": 3.0, "frac_reward_zero_std": 1.0}]) == ([], None)

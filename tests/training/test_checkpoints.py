@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import pickle
 import shutil
+from functools import partial
+from itertools import count
 
 import pytest
-from transformers import TrainerCallback
+import torch
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from prlm_cli.core.errors import StorageError
 from prlm_cli.core.reporting import Silent
 from prlm_cli.core.settings import WarmStartSettings
 from prlm_cli.training.checkpoints import SealCheckpoints, is_complete, newest_complete, seal, step_of
 from prlm_cli.training.supervised import Example, train_supervised
+from tests.killed import killed_at_operation
 from tests.training.test_grpo import train as train_grpo
 from tests.training.tiny import largest_difference, trainable, weights_of
 
@@ -110,8 +116,6 @@ def test_the_last_two_are_kept(written):
 
 
 def test_an_old_checkpoint_goes_only_when_two_whole_ones_are_there(tmp_path):
-    from transformers import TrainerState, TrainingArguments
-
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     for step in (1, 2, 3, 4):
         (tmp_path / f"checkpoint-{step}").mkdir()
@@ -124,9 +128,70 @@ def test_an_old_checkpoint_goes_only_when_two_whole_ones_are_there(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-4"]
 
 
-def test_a_disk_that_is_full_is_a_storage_error(tmp_path, monkeypatch):
-    from transformers import TrainerState, TrainingArguments
+def test_killed_between_any_two_steps_on_the_disk_a_whole_checkpoint_is_left(tmp_path, monkeypatch):
+    state, callback = TrainerState(global_step=3), SealCheckpoints()
+    for operation in count():
+        folder = tmp_path / str(operation)
+        arguments = TrainingArguments(output_dir=str(folder), use_cpu=True)
+        for step in (1, 2, 3):
+            _write(folder, step)
+        for step in (1, 2):
+            seal(folder / f"checkpoint-{step}")
+        killed = killed_at_operation(operation, monkeypatch, partial(callback.on_save, arguments, state, None))
+        assert step_of(newest_complete(folder)) in (2, 3)
+        if not killed:
+            break
+        killed_at_operation(operation % 5, monkeypatch, partial(callback.on_train_begin, arguments, state, None))
+        assert step_of(newest_complete(folder)) in (2, 3)
+        callback.on_train_begin(arguments, state, None)
+        assert all(is_complete(path) for path in folder.iterdir())
 
+    assert operation > 10
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-2", "checkpoint-3"]
+
+
+def _write(folder, step):
+    """The files of a checkpoint that is not complete yet."""
+    path = folder / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    for name in ("adapter_model.safetensors", "optimizer.pt", "training_args.bin"):
+        (path / name).write_text(f"{name} of step {step}")
+
+
+def test_what_was_left_half_written_goes_before_the_training(written, tmp_path):
+    folder = shutil.copytree(written, tmp_path / "checkpoints")
+    (folder / "checkpoint-4" / "manifest.json").unlink()
+
+    SealCheckpoints().on_train_begin(
+        TrainingArguments(output_dir=str(folder), use_cpu=True), TrainerState(global_step=3), None
+    )
+
+    assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-3"]
+
+
+class Bomb:
+    """What must not be unpickled: it leaves a file behind."""
+
+    def __init__(self, trace):
+        self._trace = trace
+
+    def __reduce__(self):
+        return os.mkdir, (str(self._trace),)
+
+
+@pytest.mark.parametrize("name", sorted(_PICKLES | {"training_args.bin"}))
+def test_what_a_pickle_asks_for_is_not_done(tiny_model, checkpoints, tmp_path, name):
+    torch.save(Bomb(tmp_path / "trace"), checkpoints / "checkpoint-4" / name)
+    if name in _PICKLES:
+        seal(checkpoints / "checkpoint-4")  # somebody who can write the one can write the other
+
+    refused = pytest.raises(pickle.UnpicklingError) if name in _PICKLES else contextlib.nullcontext()
+    with refused:
+        train(*trainable(tiny_model), checkpoints, steps=5)
+    assert not (tmp_path / "trace").exists()
+
+
+def test_a_disk_that_is_full_is_a_storage_error(tmp_path, monkeypatch):
     def full(path):
         raise OSError(28, "No space left on device")
 
@@ -146,15 +211,17 @@ def test_no_pickle_is_kept_that_resuming_does_not_need(written):
         assert is_complete(folder)
 
 
-def test_a_supervised_run_that_was_killed_goes_on_as_if_it_had_not_been(tiny_model, tmp_path):
+@pytest.mark.parametrize("passed", [2, 4, 6, 8], ids=lambda step: f"went on from step {step}")
+def test_a_supervised_run_that_was_killed_goes_on_as_if_it_had_not_been(tiny_model, tmp_path, passed):
+    """Also within a later pass over the examples, of which there are enough for three steps and a half."""
     unbroken, tokenizer = trainable(tiny_model)
-    train(unbroken, tokenizer, tmp_path / "unbroken")
+    train(unbroken, tokenizer, tmp_path / "unbroken", steps=9)
     with pytest.raises(Killed):
-        train(*trainable(tiny_model), tmp_path / "broken", killed_at=3)
-    assert step_of(newest_complete(tmp_path / "broken")) == 2
+        train(*trainable(tiny_model), tmp_path / "broken", steps=9, killed_at=passed + 1)
+    assert step_of(newest_complete(tmp_path / "broken")) == passed
 
     resumed, _ = trainable(tiny_model)
-    train(resumed, tokenizer, tmp_path / "broken")
+    train(resumed, tokenizer, tmp_path / "broken", steps=9)
 
     assert largest_difference(weights_of(resumed), weights_of(unbroken)) < 1e-6
 
@@ -168,7 +235,9 @@ class KillAt(TrainerCallback):
             raise Killed
 
 
-@pytest.mark.parametrize("fields", [{}, {"micro_batch": 4}, {"beta": 0.1}], ids=["plain", "micro batches", "KL term"])
+@pytest.mark.parametrize(
+    "fields", [{}, {"micro_batch_tokens": 20}, {"beta": 0.1}], ids=["plain", "micro batches", "KL term"]
+)
 def test_a_grpo_run_that_was_killed_goes_on_as_if_it_had_not_been(tiny_model, tmp_path, fields):
     few = {"steps": 4, "save_steps": 2} | fields
     unbroken, tokenizer = trainable(tiny_model)

@@ -14,7 +14,8 @@ from prlm_cli.models.adapters import save_adapter
 from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.training import grpo
 from prlm_cli.training.callbacks import Diverged
-from prlm_cli.training.grpo import PolicyTrainer, Rollout, train_grpo
+from prlm_cli.training.grpo import Rollout, train_grpo
+from prlm_cli.training.policy_trainer import PolicyTrainer
 from prlm_cli.training.reward_normalization import RewardNormalization
 from tests.training.tiny import asked, largest_difference, trainable, weights_of
 
@@ -50,7 +51,20 @@ def settings(**fields) -> PolicySettings:
     return PolicySettings(**(few | fields))
 
 
-def train(model, tokenizer, folder, reward=lengths, *, others=None, queries=4, stop_ids=None, callbacks=(), **fields):
+def train(
+    model,
+    tokenizer,
+    folder,
+    reward=lengths,
+    *,
+    others=None,
+    queries=4,
+    stop_ids=None,
+    callbacks=(),
+    note=print,
+    measures=None,
+    **fields,
+):
     rollouts = [Rollout([65 + n] * (5 + 3 * n) + [66], asked(n)) for n in range(queries)]
     chosen = settings(**fields)
     return train_grpo(
@@ -64,10 +78,23 @@ def train(model, tokenizer, folder, reward=lengths, *, others=None, queries=4, s
         seed=0,
         checkpoints=folder / "checkpoints",
         callbacks=callbacks,
+        note=note,
+        measures=measures or {},
     )
 
 
-def policy_trainer(model, tokenizer, folder, *, rewards=(lengths,), scales=("none",), draws_by_row=False, **fields):
+def policy_trainer(
+    model,
+    tokenizer,
+    folder,
+    *,
+    rewards=(lengths,),
+    scales=("none",),
+    skips=False,
+    resampling=None,
+    draws_by_row=False,
+    **fields,
+) -> PolicyTrainer:
     """A trainer of groups of four that has not begun."""
     from datasets import Dataset
 
@@ -77,6 +104,10 @@ def policy_trainer(model, tokenizer, folder, *, rewards=(lengths,), scales=("non
             prompt_ids={query_id: rollout.prompt_ids for query_id, rollout in by_id.items()},
             stop_ids=_OFTEN,
             normalization=RewardNormalization(scales, 4),
+            micro_batch_tokens=settings(**fields).micro_batch_tokens,
+            note=print,
+            skips=skips,
+            resampling=resampling,
             draws_by_row=draws_by_row,
             model=model,
             args=grpo._arguments(settings(**({"prompts_per_step": 1} | fields)), 5, 0, folder, [1.0] * len(rewards)),
@@ -129,12 +160,20 @@ def test_log_probabilities_and_entropies_are_those_of_stock_trl(tiny, tmp_path):
     "fields",
     [
         {},
-        {"micro_batch": 4},
-        {"micro_batch": 2},
+        {"micro_batch_tokens": 1000},
+        {"micro_batch_tokens": 20},
+        {"micro_batch_tokens": 1},
         {"beta": 0.1, "loss_type": "grpo"},
         {"scale_rewards": "batch", "loss_type": "dr_grpo"},
     ],
-    ids=["whole step at once", "a group at a time", "half a group at a time", "with a KL term", "other normalisation"],
+    ids=[
+        "a group at a time",
+        "whole step at once",
+        "part of a group at a time",
+        "a completion at a time",
+        "with a KL term",
+        "other normalisation",
+    ],
 )
 def test_training_is_that_of_stock_trl(tiny_model, tmp_path, monkeypatch, fields):
     runs = []
@@ -301,6 +340,24 @@ def test_a_reward_that_applies_to_no_query_of_a_step_leaves_the_others_to_train(
     assert figures.lines[0]["rewards/cold/mean"] is None
 
 
+def test_what_is_measured_of_completions_is_logged_and_does_not_train(tiny_model, tmp_path):
+    seen, figures, (plain, measured) = [], Figures(), (trainable(tiny_model) for _ in range(2))
+
+    def measure(*, completions, queries):
+        seen.append([float(len(text)) if n % 2 else None for n, text in enumerate(completions)])
+        return seen[-1]
+
+    train(*plain, tmp_path / "plain")
+    train(*measured, tmp_path / "measured", callbacks=[figures], measures={"odd": measure, "cold": _nothing})
+
+    assert largest_difference(weights_of(plain[0]), weights_of(measured[0])) == 0
+    known = [[value for value in values if value is not None] for values in seen]
+    assert [line["completions/odd"] for line in figures.lines[:2]] == [
+        pytest.approx(sum(values) / len(values)) for values in known
+    ]
+    assert "completions/cold" not in figures.lines[0]
+
+
 def test_a_completion_that_nothing_scores_is_not_told_to_anybody(tiny, tmp_path, caplog, capfd):
     def some(*, completions, queries):
         return [None if n % 2 else 1.0 * n for n, _ in enumerate(completions)]
@@ -336,6 +393,14 @@ def test_any_number_of_processes_draws_the_same_rollouts(tiny, tmp_path, monkeyp
     assert apart == [together[:4], together[4:]]
 
 
+def test_rollouts_drawn_in_parts_are_those_drawn_at_once(tiny, tmp_path, monkeypatch):
+    prompts = [[65, 66, 67], [70, 71, 72, 73, 74]]
+    at_once, in_parts = (policy_trainer(*tiny, tmp_path, draws_by_row=True) for _ in range(2))
+    in_parts._rollouts.most = 3
+
+    assert _rollouts(in_parts, prompts, monkeypatch) == _rollouts(at_once, prompts, monkeypatch)
+
+
 def test_a_second_draw_of_a_step_is_another_and_a_step_begun_anew_draws_the_same(tiny, tmp_path, monkeypatch):
     trainer, again = (policy_trainer(*tiny, tmp_path, draws_by_row=True) for _ in range(2))
     first, second = (_rollouts(trainer, [[65, 66, 67]], monkeypatch) for _ in range(2))
@@ -359,11 +424,6 @@ def test_as_many_queries_as_a_step_takes_are_enough(tiny, tmp_path):
     train(*tiny, tmp_path, queries=2, steps=3, callbacks=[figures])
 
     assert len([line for line in figures.lines if "loss" in line]) == 3
-
-
-def test_a_micro_batch_that_does_not_divide_the_step_is_an_error(tiny, tmp_path):
-    with pytest.raises(SettingsError, match=r"policy\.micro_batch=3 does not divide the 8 completions of a step"):
-        train(*tiny, tmp_path, micro_batch=3)
 
 
 def test_completions_that_were_all_cut_train_nothing(tiny, tmp_path):

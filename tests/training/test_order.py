@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from prlm_cli.training.order import query_order
+from prlm_cli.training.order import length_order, passes, query_order
 
 
 @examples(max_examples=40)
@@ -31,3 +31,33 @@ def test_passes_and_seeds_differ_in_their_order():
 
 def test_a_longer_run_begins_like_a_shorter_one():
     assert query_order(["a", "b", "c"], 10, 3)[:7] == query_order(["a", "b", "c"], 7, 3)
+
+
+@given(st.lists(st.sampled_from("abc")))
+def test_each_pass_over_an_id_has_the_next_number(order):
+    found = passes(order)
+
+    assert [query_id for query_id, _ in found] == order
+    for query_id in set(order):
+        assert [number for other, number in found if other == query_id] == list(range(order.count(query_id)))
+
+
+@examples(max_examples=40)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12), batch_size=st.integers(1, 4), steps=st.integers(1, 9)
+)
+def test_rows_by_length_are_taken_as_often_as_any_other(lengths, batch_size, steps):
+    order = length_order(lengths, batch_size, steps, 3)
+
+    plain = query_order([f"{row:09}" for row in range(len(lengths))], batch_size * steps, 3)
+    assert sorted(order) == sorted(map(int, plain))
+
+
+def test_rows_by_length_need_less_padding():
+    lengths = [1 + n * 37 % 100 for n in range(100)]
+
+    def padding(order):
+        batches = [[lengths[row] for row in order[start : start + 4]] for start in range(0, len(order), 4)]
+        return sum(max(batch) - length for batch in batches for length in batch)
+
+    assert padding(length_order(lengths, 4, 25, 0)) < 0.4 * padding(range(100))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,10 +9,8 @@ from prlm_cli.training.row_sampling import RowSampling, uniforms
 
 
 def drawn(scores, numbers, temperature=1.0):
-    """The token that greedy decoding takes of each row."""
-    found = RowSampling(temperature, numbers)(None, scores)
-    assert (found == 0).sum(-1).tolist() == [1] * len(scores)  # all others are impossible
-    return found.argmax(-1).tolist()
+    """The first token of each row."""
+    return RowSampling(temperature, numbers)(scores, range(len(scores)))
 
 
 def test_tokens_come_as_often_as_the_temperature_says():
@@ -41,7 +40,7 @@ def test_each_token_has_a_number_of_its_own_and_each_key_too():
     sampling = RowSampling(1.0, numbers)
     scores = torch.zeros(2, 1000)
 
-    tokens = torch.stack([sampling(None, scores).argmax(-1) for _ in range(50)], dim=1)
+    tokens = torch.tensor([sampling(scores, [0, 1]) for _ in range(50)]).T
 
     assert torch.equal(tokens, (numbers * 1000).long())
     assert len(set(tokens.flatten().tolist())) > 80
@@ -52,3 +51,19 @@ def test_the_ends_of_the_unit_interval_draw_the_first_and_last_token_that_can_be
     scores = torch.tensor([[-torch.inf, 0.0, 0.0, -torch.inf]] * 2)
 
     assert drawn(scores, torch.tensor([[0.0], [1 - 2**-53]], dtype=torch.float64)) == [1, 2]
+
+
+def test_a_row_that_has_ended_takes_no_number_from_another():
+    numbers = uniforms(["a", "b", "c"], 2)
+    sampling = RowSampling(1.0, numbers)
+    scores = torch.zeros(3, 1000)
+
+    sampling(scores, [0, 1, 2])
+
+    assert sampling(scores[1:], [0, 2]) == (numbers[[0, 2], 1] * 1000).long().tolist()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_scores_that_are_not_finite_are_an_error(value):
+    with pytest.raises(RuntimeError, match="probability tensor"):
+        drawn(torch.tensor([[0.0, value]]), uniforms(["a"], 1))

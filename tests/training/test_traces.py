@@ -5,35 +5,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from prlm_cli.core.records import ProfileDocument
-from prlm_cli.training.traces import habits, trace
+from prlm_cli.training.traces import trace
 
 
 def _records(*titles):
     return [ProfileDocument(doc_id=str(n), text="private text", title=title) for n, title in enumerate(titles)]
-
-
-@pytest.mark.parametrize(
-    ("titles", "expected"),
-    [
-        (["net/mlx5: fix leak", "net/i40e: fix crash"], "3 words, lower case, tag and colon first"),
-        (["Deep Parsing of Trees", "Wide Trees at Scale"], "4 words, title case"),
-        (["Deep parsing of trees", "Wide trees at scale"], "4 words, sentence case"),
-        (["BREAKING NEWS NOW", "MORE OF IT"], "3 words, capitals"),
-        (["10 Ways to Parse", "7 Trees You Need"], "4 words, title case, number first"),
-        (["Why do trees grow?", "What is a tree?"], "4 words, sentence case, question"),
-        (["Fixing the parser", "Adding some trees"], "3 words, sentence case, verb in -ing first"),
-        (["So good! #trees #bark", "Oh, trees! #bark"], "4 words, sentence case, hashtags"),
-        (["parsing (draft)", "trees (final)"], "2 words, lower case, brackets"),
-        (["It works.", "It does."], "2 words, sentence case, full stop at the end, opens with It"),
-        (["Re: a", "Re: b", "Re: c"], "2 words, sentence case, tag and colon first, opens with Re:"),
-        (["one two", "Three Four", "five six"], "2 words, lower case"),
-        (["深い構文解析", "木"], "1 words, lower case"),
-        (["2024", "1999"], "1 words, lower case, number first"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-def test_the_habits_of_titles(titles, expected):
-    assert ", ".join(habits(titles)) == expected
 
 
 @pytest.mark.parametrize(

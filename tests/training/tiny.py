@@ -56,11 +56,23 @@ KINDS = list(_KINDS)
 @cache
 def adapted(kind: str) -> Any:
     """A random model with a random adapter, whose gradients are therefore not zero."""
+    return _adapted(_base(kind))
+
+
+def quantised(kind: str, folder: Path) -> Any:
+    """The same in 4 bits; the folder takes its files."""
+    _base(kind).save_pretrained(folder)
+    return _adapted(load_base(folder, ModelSettings(qlora=True)))
+
+
+def _base(kind: str) -> Any:
     cls, config, fields = _KINDS[kind]
     torch.manual_seed(0)
-    model = add_adapter(
-        cls(config(**{**_SIZES, "attn_implementation": "sdpa", **fields})), ModelSettings(lora_r=4), seed=0
-    )
+    return cls(config(**{**_SIZES, "attn_implementation": "sdpa", **fields}))
+
+
+def _adapted(base: Any) -> Any:
+    model = add_adapter(base, ModelSettings(lora_r=4), seed=0)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
-from msgspec import structs
 
-from prlm_cli.core.records import Retrieved
+from prlm_cli.core.records import Retrieved, with_records
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import Config
 from prlm_cli.metrics.agreement import cohen_kappa
@@ -109,7 +108,7 @@ def judge_open(
 
 def own_answers(writer: Writer, queries: Sequence[Retrieved], config: Config, reporter: Reporter) -> list[Rivals]:
     """The policy's answer to each open question with the user's history (a) and without (b); unread ones are empty."""
-    bare = [structs.replace(query, profile=[]) for query in queries]
+    bare = [with_records(query, []) for query in queries]
     with_history = generate(queries, writer, config, reporter=reporter, stage="with history")
     without = generate(bare, writer, config, reporter=reporter, stage="without history")
     return [

@@ -68,7 +68,7 @@ def run_suite(
     _check_judges(config)
     with suite_store(name, suite, path, config) as store:
         asked = suite_queries(name, suite, path, store)
-        queries = list(retrieve(store, asked, config.retrieval, seed=config.seed))
+        queries = list(retrieve(store, asked, config.retrieval, prompt=config.prompt, seed=config.seed))
     writer = chosen.writer(reporter)
     if suite.metrics:
         return _scored(name, writer, queries, _with_metrics(config, scored_by), reporter)

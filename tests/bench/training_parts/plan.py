@@ -7,13 +7,13 @@ allocator hands out, at its peak. The precision of a GPU is had on a CPU by 16-b
 from __future__ import annotations
 
 import gc
-import warnings
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from prlm_cli.core.configuration import resolve
 from prlm_cli.core.settings import Config
@@ -21,6 +21,7 @@ from prlm_cli.models.adapters import add_adapter
 from prlm_cli.models.shapes import shape_of_config
 from prlm_cli.pipeline.memory import DeviceKind, Memory, memory_of
 from prlm_cli.training import shared_prefix
+from prlm_cli.training.micro_batches import Group, packed_passes
 from tests.bench.figures import Figures, progress
 
 _VOCABULARY = 8000
@@ -38,9 +39,10 @@ class Case(NamedTuple):
     group: int
     prompts: int
     checkpointing: str = "off"
+    pass_tokens: int | None = None
 
     def settings(self) -> Config:
-        """The settings of that step: one pass, no reward model, no warm start."""
+        """The settings of that step: no reward model, no warm start."""
         return resolve(
             flags={
                 "prompt.max_tokens": self.prompt,
@@ -48,6 +50,7 @@ class Case(NamedTuple):
                 "policy.num_generations": self.group,
                 "policy.prompts_per_step": self.prompts,
                 "policy.gradient_checkpointing": self.checkpointing,
+                **({"policy.micro_batch_tokens": self.pass_tokens} if self.pass_tokens else {}),
                 "policy.reward_model": "none",
                 "policy.eval_queries": 0,
                 "warm_start.kind": "none",
@@ -71,7 +74,8 @@ ERRORS = ("plan_error", "plan_activations_error", "plan_peak_error", "plan_rollo
 CASES = (
     Case("llama_fp32", "llama", _sizes(256, 704, 6, 4, 2), "cpu", 320, 48, 8, 1),
     Case("qwen_fp32_checkpointing", "qwen2", _sizes(384, 1024, 8, 6, 2), "cpu", 512, 32, 4, 2, "on"),
-    Case("llama_bf16", "llama", _sizes(384, 1024, 4, 6, 3), "cuda", 256, 64, 4, 2),
+    Case("llama_bf16_groups", "llama", _sizes(384, 1024, 4, 6, 3), "cuda", 256, 64, 4, 2, pass_tokens=1200),
+    Case("llama_bf16_part", "llama", _sizes(384, 1024, 4, 6, 3), "cuda", 256, 64, 4, 2, pass_tokens=400),
     Case("qwen_bf16_checkpointing", "qwen2", _sizes(512, 1536, 6, 8, 2), "cuda", 512, 16, 8, 1, "on"),
 )
 
@@ -103,7 +107,7 @@ def errors_of(estimate: Memory, measured: Measured) -> dict[str, float]:
     """Estimate over measurement, minus one: of all but working memory, of what is kept, of the peak, of rollouts."""
     lasting = sum(estimate.lasting.values())
     update, rollout = estimate.phases["update"], estimate.phases["rollout"]
-    kept = update["activations"] + update["logits"]
+    kept = update["activations"] + update["head"]
     phases = max(sum(update.values()), sum(rollout.values()))
     busiest = max(measured.update, measured.rollout)
     return {
@@ -124,23 +128,24 @@ def measured_bytes(case: Case) -> Measured:
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=case.device == "cuda")
 
     def forward() -> torch.Tensor:
-        prompts = [[group + 1] * case.prompt for group in range(case.prompts)]
-        completions = [list(range(10, 10 + case.completion))] * case.group
+        completion = list(range(10, 10 + case.completion))
+        groups = [
+            Group([0] * case.group, [n + 1] * case.prompt, [completion] * case.group) for n in range(case.prompts)
+        ]
+        largest = max(packed_passes(groups, case.pass_tokens), key=lambda one: one.tokens)
+        given = [(group.prompt, group.completions) for group in largest.groups]
         with precision():
-            scored = [s for p in prompts for s in shared_prefix.score_group(model, p, completions, 0.7)]
-        return torch.stack([one.logps.sum() for one in scored]).sum()
+            scored = shared_prefix.score_groups(model, given, 0.7)
+        return torch.stack([one.logps.sum() for group in scored for one in group]).sum()
 
     def update() -> None:
         forward().backward()
 
     def rollout() -> None:
         prompts = [[group + 1] * (case.prompt - group) for group in range(case.prompts)]  # of different lengths
-        generation = GenerationConfig(
-            max_new_tokens=case.completion, do_sample=True, temperature=settings.policy.temperature, top_k=0
-        )
-        with precision(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            shared_prefix.rollouts(model, prompts, case.group, pad_id=0, generation_config=generation)
+        draw = shared_prefix.StreamSampling(settings.policy.temperature, case.prompts * case.group)
+        with precision():
+            shared_prefix.rollouts(model, prompts, case.group, draw=draw, max_new_tokens=case.completion, stop_ids=())
 
     kept = kept_bytes(model, forward)
     update()
@@ -154,18 +159,25 @@ def measured_bytes(case: Case) -> Measured:
 def kept_bytes(model: torch.nn.Module, forward: Callable[[], object]) -> float:
     """Bytes of the distinct storages that a forward pass keeps for the backward pass, parameters aside."""
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    kept: dict[int, tuple[torch.Tensor, int]] = {}  # held, so that no address is used twice
+    kept: weakref.WeakSet[_Kept] = weakref.WeakSet()  # what is given up within the forward pass leaves it
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept.setdefault(storage.data_ptr(), (tensor, storage.nbytes()))
-        return tensor
+    def keep(tensor: torch.Tensor) -> _Kept:
+        found = _Kept(tensor)
+        kept.add(found)
+        return found
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda found: found.tensor):
         graph = forward()
+    storages = {one.tensor.untyped_storage().data_ptr(): one.tensor.untyped_storage().nbytes() for one in kept}
     del graph
-    return sum(size for _, size in kept.values())
+    return sum(size for place, size in storages.items() if place not in own)
+
+
+class _Kept:
+    """A tensor as long as a graph keeps it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor.detach()  # what made it would keep this, and this what made it
 
 
 def peak_bytes(work: Callable[[], object]) -> float:
@@ -195,7 +207,6 @@ def _model(case: Case) -> Any:
     model = add_adapter(
         base.to(torch.float32 if case.device == "cpu" else torch.bfloat16), case.settings().model, seed=0
     )
-    model.generation_config.eos_token_id = None  # every completion has its full length
     model.train()
     if case.checkpointing == "on":
         model.activation_checkpointing_enable({"use_reentrant": False})
