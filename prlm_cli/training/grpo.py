@@ -32,6 +32,7 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import nanstd
 
 from prlm_cli.core.records import Retrieved
+from prlm_cli.core.reporting import Silent
 from prlm_cli.core.settings import PolicySettings
 from prlm_cli.models.adapters import train_in_fp32
 from prlm_cli.models.loading import is_quantised
@@ -220,7 +221,7 @@ def train_grpo(
     seed: int,
     checkpoints: Path,
     callbacks: Sequence[TrainerCallback],
-    note: Callable[[str], None],
+    note: Callable[[str], None] | None = None,
     vary: Callable[[Rollout, int], Rollout] | None = None,
     measures: Mapping[str, Reward] = MappingProxyType({}),
 ) -> int:
@@ -270,7 +271,7 @@ def train_grpo(
             stop_ids=stop_ids,
             normalization=normalization,
             micro_batch_tokens=settings.micro_batch_tokens,
-            note=note,
+            note=note or Silent().note,
             skips=settings.zero_variance != "keep",
             resampling=resampling if settings.zero_variance == "resample" else None,
             measures={name: _for_trl(name, measure, by_id) for name, measure in measures.items()},
