@@ -1,7 +1,7 @@
 """Forward and backward pass over one group: how much faster ours is, how much less it keeps, and that it is the same.
 
-Both sides pass only completion tokens through the head, as stock TRL does on a GPU but not on a CPU: what is left is
-the saving of the prompt alone.
+The head is not what is compared: both sides pass only completion tokens through it, as stock TRL does on a GPU but not
+on a CPU. What is left is the saving of the prompt alone.
 """
 
 from __future__ import annotations
