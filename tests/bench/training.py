@@ -56,7 +56,7 @@ def _measure(name: str, figures: Figures, given: argparse.Namespace) -> None:
     elif name == "scoring":
         scoring.measure_scoring(figures, given.rounds)
     elif name == "rollouts":
-        drawing.measure_rollouts(figures, given.rounds)
+        drawing.measure_rollouts(figures, 1)
     elif name == "step":
         with tempfile.TemporaryDirectory(prefix="prlm-bench-") as folder:
             step.measure_step(figures, 1, given.data, Path(folder))
@@ -69,7 +69,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print JSON alone on stdout")
     parser.add_argument("--data", type=Path, default=DATA, help="a folder with profiles.jsonl and queries.train.jsonl")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="NAME", help=", ".join(PARTS))
-    parser.add_argument("--rounds", type=int, default=2, help="how often each pass and rollout is timed")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each forward and backward pass is timed")
     given = parser.parse_args(arguments)
     if "step" in given.only and not (given.data / "queries.train.jsonl").exists():
         parser.error(f"no queries.train.jsonl in {given.data}; name a folder of real queries with --data")

@@ -30,7 +30,7 @@ from prlm_cli.training.grpo import Rollout, train_grpo
 from tests.bench.figures import Figures, interleaved, ratio
 from tests.bench.training_parts.sides import head_on_completions
 
-_STEPS = 2
+_STEPS = 1  # a round; stock takes a minute for one
 _SAME = ("loss", "grad_norm", "reward", "completions/mean_length")
 
 
