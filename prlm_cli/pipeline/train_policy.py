@@ -108,7 +108,7 @@ def train_policy(
         policy = load_policy(job.config, run=job.start, trainable=True, reporter=reporter)
         check_prompts(job.start, policy.builder)
         run = job.run if ranks.is_main() else _copy_of(job.run, held.enter_context(workspace.scratch()))
-        _train(run, policy, job, reporter)
+        _train(run, policy, job, _context(job, policy, reporter), reporter)
     if ranks.world_size() > 1:
         _disconnect()
     return job.run
@@ -173,7 +173,7 @@ def _disconnect() -> None:
     disconnect()
 
 
-def _train(run: Run, policy: Policy, job: Job, reporter: Reporter) -> None:
+def _train(run: Run, policy: Policy, job: Job, context: RewardContext, reporter: Reporter) -> None:
     from prlm_cli.models.adapters import save_adapter
     from prlm_cli.training import shared_prefix
     from prlm_cli.training.callbacks import NotFinite
@@ -181,14 +181,12 @@ def _train(run: Run, policy: Policy, job: Job, reporter: Reporter) -> None:
     from prlm_cli.training.grpo import Rollout, train_grpo
     from prlm_cli.training.trackers import tracker_callbacks
 
+    config, noise = job.config, job.noise
     if reason := shared_prefix.why_not(policy.model):
         reporter.note(f"the prompt is computed once a completion, not once a group: {reason}")
 
     def rollout(query: Retrieved) -> Rollout:
         return Rollout(policy.builder.build(query.text, query.profile, query.card).ids, query)
-
-    config, noise = job.config, job.noise
-    context = _context(job, policy, reporter)
 
     def varied(known: Rollout, time: int) -> Rollout:
         assert noise

@@ -44,8 +44,8 @@ def trained(monkeypatch):
     """What would be trained, instead of the training."""
     found = SimpleNamespace(config=None, reward_model=None, policy=None)
 
-    def keep(run, policy, training, held_out, config, context, reporter, noise):
-        found.policy, found.config, found.reward_model = policy, config, context.reward_model
+    def keep(run, policy, job, context, reporter):
+        found.policy, found.config, found.reward_model = policy, job.config, context.reward_model
         run.finish({})
 
     monkeypatch.setattr(module, "_train", keep)
@@ -247,8 +247,9 @@ def test_nobodys_titles_are_read_without_a_classifier(tiny_model, workspace, tra
             r"policy\.rollouts=vllm needs the package vllm; pip install 'prlm\[vllm\]'",
         ),
         (["policy.rollouts=vllm", "model.qlora=true"], SettingsError, "policy.rollouts=vllm needs a 16-bit base"),
+        (["policy.rollouts=vllm", "policy.zero_variance=resample"], SettingsError, "vLLM draws no group again"),
     ],
-    ids=["not installed", "a base in 4 bits"],
+    ids=["not installed", "a base in 4 bits", "groups drawn again"],
 )
 def test_rollouts_by_vllm_that_cannot_be_are_an_error_before_anything_is_read(
     workspace, monkeypatch, assignments, error, message
