@@ -16,6 +16,7 @@ from prlm_cli.training.callbacks import (
     EarlyStop,
     ReportProgress,
     StopOnSignal,
+    StopTogether,
     Watch,
 )
 from prlm_cli.training.checkpoints import newest_complete, step_of
@@ -231,3 +232,13 @@ def test_the_watchdog_of_a_run_that_goes_on_knows_the_steps_before_and_none_afte
 
 def test_what_is_no_step_of_the_training_is_not_watched():
     assert _watched(WatchdogSettings(window=1), [{"train_runtime": 3.0, "frac_reward_zero_std": 1.0}]) == ([], None)
+
+
+@pytest.mark.parametrize("moment", ["on_log", "on_step_end"])
+@pytest.mark.parametrize("others", [0, 1])
+def test_what_another_process_stops_stops_here(monkeypatch, moment, others):
+    monkeypatch.setattr("prlm_cli.training.callbacks.highest", lambda number: max(number, others))
+
+    control = getattr(StopTogether(), moment)(None, TrainerState(), TrainerControl())
+
+    assert control.should_training_stop == bool(others)
