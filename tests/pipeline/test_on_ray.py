@@ -319,7 +319,7 @@ def test_a_worker_of_retrieve_answers_as_one_process_does(place, write_jsonl):
     with place.open_store() as store:
         queries = [*store.queries(), Query(query_id="q", user_id="nobody", text="t")]
         expected = list(retrieve(store, queries, RetrievalSettings(retriever="random"), seed=3))
-    worker = retrieve_on_ray.Answerer(place.folder, RetrievalSettings(retriever="random"), 3)
+    worker = retrieve_on_ray.Answerer(place.folder, RetrievalSettings(retriever="random"), None, 3)
 
     for part in (slice(None), slice(3, 9)):
         answered = msgspec.json.decode(worker.answer(msgspec.json.encode(queries[part])), type=retrieve_on_ray.Answered)
@@ -328,7 +328,7 @@ def test_a_worker_of_retrieve_answers_as_one_process_does(place, write_jsonl):
 
 
 def test_a_worker_says_why_it_does_not_answer(tmp_path):
-    worker = retrieve_on_ray.Answerer(tmp_path, RetrievalSettings(), 0)
+    worker = retrieve_on_ray.Answerer(tmp_path, RetrievalSettings(), None, 0)
     query = Query(query_id="q", user_id="u", text="t")
     answered = msgspec.json.decode(worker.answer(msgspec.json.encode([query])), type=retrieve_on_ray.Answered)
 
