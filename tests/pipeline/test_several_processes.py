@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from safetensors.torch import load_file
@@ -16,6 +17,7 @@ from prlm_cli.core.workspace import Workspace
 from prlm_cli.pipeline.train_policy import train_policy
 from tests.pipeline.small import FEW, Notes, indexed, small
 
+_PATIENCE = 300  # seconds
 _ROOT = Path(__file__).parents[2]
 _SETTINGS = (
     "policy.sampling=rows",
@@ -44,9 +46,13 @@ def launched(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess
     """`prlm` started in several processes."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environment = os.environ | {"PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*launcher, "-m", "prlm_cli", *arguments], env=environment, capture_output=True, text=True, timeout=300
-    )
+    command = [*launcher, "-m", "prlm_cli", *arguments]
+    with subprocess.Popen(command, env=environment, stdout=PIPE, stderr=PIPE, text=True) as started:
+        try:
+            stdout, stderr = started.communicate(timeout=_PATIENCE)
+        finally:
+            started.terminate()  # not `kill`, after which its processes would go on
+    return subprocess.CompletedProcess(command, started.returncode, stdout, stderr)
 
 
 def settings_of(model: Path, *assignments: str) -> list[str]:
