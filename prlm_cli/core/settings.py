@@ -147,7 +147,9 @@ class PairsSettings(Section, kw_only=True, frozen=True):
         ]
     )
     swapped: Annotated[bool, "Kinds of pairs that put another user's records beside this user's query."] = True
-    samples: Annotated[int, Meta(ge=2), "Completions drawn for each query, of which best and worst are a pair."] = 8
+    samples: Annotated[
+        int, Meta(ge=2), "Completions drawn for each query; the better half is chosen over the worse."
+    ] = 8
     temperature: Annotated[Positive, "Sampling temperature of these draws."] = 0.7
     max_queries: Annotated[int, Meta(ge=2), "How many training queries to write answers for."] = 48
     length_skew: Annotated[

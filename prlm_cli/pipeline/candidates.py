@@ -6,7 +6,8 @@
     swapped        written with the records of another user, drawn at random
     swapped_near   written with those of a near user: one who asked what is most like this query, by BM25
     neighbour      that near user's own answer to that query
-    best, worst    of several drawn with the user's records, that which is most like the target, and the least
+    best, worst    of several drawn with the user's records, those that are more like the target, and those less; the
+                   first of the best is the most like it, and stands against the least, the second against the second
 
 One function reads another user's records, `swapped_profile`; both users' ids are kept with what comes of it.
 """
@@ -94,7 +95,7 @@ def candidates(store: Store, queries: Sequence[Retrieved], kinds: Collection[str
 
 def write_answers(
     asked: Sequence[Candidates], policy: Policy, config: Config, reporter: Reporter, cache: CompletionCache | None
-) -> Iterator[tuple[Retrieved, dict[str, Answer]]]:
+) -> Iterator[tuple[Retrieved, dict[str, list[Answer]]]]:
     """Each query with its answers by kind; the policy writes greedily, all in one go, but for those to be ranked.
 
     Args:
@@ -120,21 +121,26 @@ def write_answers(
     # At once: a batch of several kinds costs hardly more decoding steps than a batch of one.
     written = generate(shown, policy, config, temperature=0.0, reporter=reporter, stage="pairs: answers", cache=cache)
     for each in asked:
-        answers = dict(each.known)
+        answers = {kind: [answer] for kind, answer in each.known.items()}
         if each.ranked:
             answers |= _best_and_worst(next(drawn), each.query.target or "")
         for kind, generation in zip(each.shown, islice(written, len(each.shown)), strict=True):
             other = generation.profile_user_id
-            answers[kind] = Answer(generation.answer, other, generation.profile if other else ())
+            answers[kind] = [Answer(generation.answer, other, generation.profile if other else ())]
         yield each.query, answers
 
 
-def _best_and_worst(drawn: Sequence[Generation], target: str) -> dict[str, Answer]:
-    """By the mean of ROUGE-1, 2 and L; of several alike, the first."""
-    answers: list[str | None] = [generation.answer for generation in drawn if generation.answer] or [None]
-    overlaps = [mean(rouge(answer, target)) for answer in answers]
-    places = {"best": overlaps.index(max(overlaps)), "worst": overlaps.index(min(overlaps))}
-    return {kind: Answer(answers[place]) for kind, place in places.items()}
+def _best_and_worst(drawn: Sequence[Generation], target: str) -> dict[str, list[Answer]]:
+    """Ranked by the mean of ROUGE-1, 2 and L; the middle of an odd number is neither."""
+    answers = [generation.answer for generation in drawn if generation.answer]
+    overlaps = {answer: mean(rouge(answer, target)) for answer in answers}
+    ranked = sorted(answers, key=lambda answer: -overlaps[answer])
+    if len(ranked) < 2:
+        return {kind: [Answer(None)] for kind in _DRAWN}
+    best = ranked[: len(ranked) // 2]
+    # One that is as good as the other is no contrast: the other stands there in its place.
+    worst = [b if overlaps[a] == overlaps[b] else a for a, b in zip(reversed(ranked), best, strict=False)]
+    return {kind: [Answer(text) for text in texts] for kind, texts in (("best", best), ("worst", worst))}
 
 
 def spread(queries: Sequence[Asked], count: int, seed: int) -> list[Asked]:

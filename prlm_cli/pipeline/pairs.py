@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from prlm_cli.core import jsonl
@@ -31,6 +32,7 @@ from prlm_cli.pipeline.training_set import training_queries
 from prlm_cli.pipeline.warm_start import reasons_by_itself, warm_start, warm_start_kind
 
 PAIRS = "pairs.jsonl"
+_NOBODY: list[Answer | None] = [None]
 _REASONS = {
     "equal": "with equal answers",
     "unreadable": "without a readable answer",
@@ -136,11 +138,11 @@ def build_pairs(
     found = []
     for query, answers in write_answers(asked, policy, config, reporter, cache):
         for kind in kinds:
-            chosen, rejected = (answers.get(name) for name in kind.split(">"))
-            if reason := _why_not(chosen, rejected):
-                left_out[kind][reason] += 1
-            elif chosen and rejected:
-                found.append(_pair(query, kind, chosen, rejected))
+            for chosen, rejected in zip_longest(*(answers.get(name, _NOBODY) for name in kind.split(">"))):
+                if reason := _why_not(chosen, rejected):
+                    left_out[kind][reason] += 1
+                elif chosen and rejected:
+                    found.append(_pair(query, kind, chosen, rejected))
     kept = balanced(found, config.pairs.length_skew)
     for kind, count in (Counter(pair.kind for pair in found) - Counter(pair.kind for pair in kept)).items():
         left_out[kind]["length"] = count

@@ -19,6 +19,7 @@ from prlm_cli.pipeline.retrieve import retrieve
 from tests.conftest import tiny_corpus
 
 FEW = (
+    "pairs.samples=2",
     "prompt.layout=completion",
     "prompt.max_tokens=400",
     "generation.max_new_tokens=8",

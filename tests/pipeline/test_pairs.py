@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 from itertools import product
+from statistics import mean
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from prlm_cli.core import jsonl
@@ -11,6 +14,7 @@ from prlm_cli.core.errors import DataError, SettingsError
 from prlm_cli.core.records import Generation, widen
 from prlm_cli.core.settings import PAIR_KINDS, PairsSettings
 from prlm_cli.engines.hf import HfEngine
+from prlm_cli.metrics.rouge import rouge
 from prlm_cli.models import loading
 from prlm_cli.pipeline import best_of_n, stand_ins
 from prlm_cli.pipeline import candidates as module
@@ -86,21 +90,27 @@ def test_every_kind_can_be_built(store, answers):
         assert (pair.swapped_user_id is not None, bool(pair.swapped_profile)) == (needs_another, needs_another)
 
 
-def test_the_best_and_the_worst_are_those_of_the_draws_that_are_most_and_least_like_the_target(store, answers):
-    found = _pairs(store, "pairs.kinds=['best>worst']", "pairs.samples=3")
+def test_the_draws_that_are_most_like_the_target_stand_against_those_that_are_least(store, answers):
+    found = _pairs(store, "pairs.kinds=['best>worst']", "pairs.samples=5")
 
-    assert len(found) == 6
-    for pair in found:
-        assert (pair.chosen.split(), pair.rejected.split()[-4:]) == (pair.target.split(), ["and", "more"] * 2)
+    assert len(found) == 6 * 2
+    for best, second in zip(found[::2], found[1::2], strict=True):
+        assert best.query_id == second.query_id
+        assert [pair.chosen.count("and more") for pair in (best, second)] == [0, 1]
+        assert [pair.rejected.count("and more") for pair in (best, second)] == [4, 3]
 
 
-def test_draws_that_are_all_alike_or_unreadable_are_no_pair():
+@given(st.lists(st.sampled_from(["deep trees", "deep", "trees of deep thought", "x", None]), max_size=7))
+def test_of_two_draws_the_better_one_is_chosen_and_equals_are_no_pair(written):
     of = {"query_id": "q", "user_id": "ada", "text": "t", "profile": [], "retriever": "bm25", "policy": "p", "seed": 0}
-    drawn = [Generation(**of, completion="c", reasoning=None, answer=answer) for answer in ("x", None)]
+    drawn = [Generation(**of, completion="c", reasoning=None, answer=answer) for answer in written]
 
-    for given in (drawn, drawn[1:]):
-        answers = module._best_and_worst(given, "target")
-        assert answers["best"] == answers["worst"]
+    found = module._best_and_worst(drawn, "deep trees")
+
+    assert len(found["best"]) == len(found["worst"]) == max(1, len([answer for answer in written if answer]) // 2)
+    for best, worst in zip(found["best"], found["worst"], strict=True):
+        is_better = mean(rouge(best.text, "deep trees")) > mean(rouge(worst.text, "deep trees"))
+        assert is_better or best.text == worst.text
 
 
 def test_the_swapped_records_are_the_other_users_own(store, answers):
@@ -301,11 +311,11 @@ def test_what_was_generated_is_not_generated_again_and_gives_the_same_pairs(tiny
     assert sum(computed) == 24
 
 
-@pytest.mark.parametrize("stop_after", range(1, 6))
+@pytest.mark.parametrize("stop_after", range(1, 5))
 def test_interrupted_after_any_batch_the_same_again_computes_the_rest_only(
     tiny_model, workspace, computed, monkeypatch, stop_after
 ):
-    config = small(tiny_model, "generation.batch_size=4")
+    config = small(tiny_model, "generation.batch_size=4", "pairs.kinds=['target>zero_shot', 'best>worst']")
     plain = pairs(workspace, config, resume=False).pairs
     computed.clear()
     complete = HfEngine._complete_batch
@@ -322,7 +332,7 @@ def test_interrupted_after_any_batch_the_same_again_computes_the_rest_only(
     assert computed == [4] * stop_after
 
     assert pairs(workspace, config).pairs == plain
-    assert computed == [4] * 6
+    assert computed == [4, 4, 4, 4, 2]
 
 
 def test_more_queries_ask_only_for_what_is_new(tiny_model, workspace, computed):

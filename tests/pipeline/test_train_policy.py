@@ -17,14 +17,16 @@ from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.engines.hf import HfEngine
 from prlm_cli.models.authorship import AuthorClassifier
 from prlm_cli.models.reward_model import RewardModel
+from prlm_cli.pipeline import policy_job
 from prlm_cli.pipeline import train_policy as module
+from prlm_cli.pipeline.best_adapter import BestAdapter
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.index import index
 from prlm_cli.pipeline.other_answers import OtherAnswers
 from prlm_cli.pipeline.policies import Policy, choose_policy
 from prlm_cli.pipeline.reward_models import load_reward_model
 from prlm_cli.pipeline.sources import retrieved_from
-from prlm_cli.pipeline.train_policy import Best, train_policy
+from prlm_cli.pipeline.train_policy import train_policy
 from prlm_cli.pipeline.train_reward import train_reward
 from prlm_cli.pipeline.training_set import user_hash
 from prlm_cli.training import grpo, supervised
@@ -231,7 +233,7 @@ def test_fewer_queries_than_a_step_takes_are_an_error_before_anything_is_trained
 
 
 def test_nobodys_titles_are_read_without_a_classifier(tiny_model, workspace, trained, monkeypatch):
-    monkeypatch.setattr(module, "read_pool", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr(policy_job, "read_pool", lambda *_, **__: pytest.fail("read"))
 
     train_policy(workspace, _plain(tiny_model, "policy.rewards.author=0.0"), reporter=Notes())
 
@@ -254,8 +256,8 @@ def test_nobodys_titles_are_read_without_a_classifier(tiny_model, workspace, tra
 def test_rollouts_by_vllm_that_cannot_be_are_an_error_before_anything_is_read(
     workspace, monkeypatch, assignments, error, message
 ):
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
-    monkeypatch.setattr(module, "training_queries", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(policy_job, "find_spec", lambda name: None)
+    monkeypatch.setattr(policy_job, "training_queries", lambda *_: pytest.fail("read"))
 
     with pytest.raises(error, match=message):
         train_policy(workspace, resolve(assignments=assignments))
@@ -435,7 +437,7 @@ def test_the_best_adapter_by_its_held_out_score_is_kept(tiny_model, workspace, m
     held_out = [line for line in map(json.loads, run.log.read_text().splitlines()) if "heldout" in line]
     assert [(line["step"], line["heldout"]) for line in held_out] == [(0, 0.1), (1, 0.3), (2, 0.2)]
     assert (run.adapter / "adapter_model.safetensors").read_bytes() == (
-        Best(run).adapter / "adapter_model.safetensors"
+        BestAdapter(run).adapter / "adapter_model.safetensors"
     ).read_bytes()
 
 
@@ -448,7 +450,7 @@ def test_killed_between_any_two_steps_on_the_disk_the_best_adapter_is_the_one_th
     for operation in count():
         run = Run(tmp_path / str(operation))
         run.folder.mkdir()
-        best = Best(run)
+        best = BestAdapter(run)
         best.offer(0, 0.1, save)
         killed = killed_at_operation(operation, monkeypatch, partial(best.offer, 4, 0.2, save))
         step = best.as_dict()["best_step"]

@@ -19,13 +19,14 @@ from prlm_cli.core.errors import MissingError, SettingsError
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.pipeline import train_policy as module
 from prlm_cli.pipeline import watching
+from prlm_cli.pipeline.best_adapter import BestAdapter
 from prlm_cli.pipeline.forget import forget
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.index import index
 from prlm_cli.pipeline.policies import Policy, choose_policy
 from prlm_cli.pipeline.run_log import read_log
 from prlm_cli.pipeline.samples import read_samples
-from prlm_cli.pipeline.train_policy import Best, train_policy
+from prlm_cli.pipeline.train_policy import train_policy
 from prlm_cli.training.callbacks import NotFinite
 from tests.pipeline.canaries import Corpus, holding, write
 from tests.pipeline.small import Notes, indexed, small
@@ -74,7 +75,7 @@ def test_a_signal_that_is_to_stop_the_run_ends_it_with_the_best_adapter(tiny_mod
     assert (run.is_finished, run.metrics["steps"], run.metrics["stopped_by"]) == (True, 1, "zero_variance")
     assert run.metrics["warnings"] == ["zero_variance"]
     assert run.metrics["best_step"] == 0
-    assert _weights(run.adapter) == _weights(Best(run).adapter)
+    assert _weights(run.adapter) == _weights(BestAdapter(run).adapter)
     assert (1, ("zero_variance", said, True)) in read_log(run).alarms
     assert said in run.report.read_text()
 
@@ -114,7 +115,7 @@ def test_a_run_whose_weights_are_lost_keeps_the_best_of_before(
 
     assert (run.is_finished, run.metrics["stopped_by"]) == (True, "not_finite")
     assert "is not finite at step" in reporter.notes[-1] and reporter.notes[-1].endswith("; stopped")
-    assert _weights(run.adapter) == _weights(Best(run).adapter)
+    assert _weights(run.adapter) == _weights(BestAdapter(run).adapter)
     assert all(
         bool(weight.isfinite().all()) for weight in load_file(run.adapter / "adapter_model.safetensors").values()
     )
@@ -132,7 +133,7 @@ def test_the_best_and_the_last_adapter_are_kept(tiny_model, workspace, lively, m
 
     run = train_policy(workspace, _plain(tiny_model, "policy.eval_steps=1"))
 
-    assert _weights(run.adapter) == _weights(Best(run).adapter) != _weights(run.last)
+    assert _weights(run.adapter) == _weights(BestAdapter(run).adapter) != _weights(run.last)
     assert choose_policy(workspace, str(run.last), lambda base: base or small(tiny_model), Notes()).adapter == run.last
 
 
