@@ -496,9 +496,9 @@ def test_never_to_resume_is_to_begin_anew_and_leaves_the_interrupted_run(tiny_mo
 def test_only_dev_queries_choose_the_adapter_and_test_queries_are_never_read(tiny_model, workspace, monkeypatch):
     seen = []
     monkeypatch.setattr(module, "_mean_overlap", lambda policy, queries, config: seen.append(queries) or 0.0)
-    asked = module.stored_queries
+    asked = policy_job.stored_queries
     splits = []
-    monkeypatch.setattr(module, "stored_queries", lambda store, split: splits.append(split) or asked(store, split))
+    monkeypatch.setattr(policy_job, "stored_queries", lambda store, split: splits.append(split) or asked(store, split))
 
     train_policy(workspace, _plain(tiny_model, "policy.eval_queries=3", "policy.steps=1"))
 
