@@ -7,6 +7,7 @@ from prlm_cli.core.configuration import resolve
 from prlm_cli.core.settings import RetrievalSettings
 from prlm_cli.pipeline.retrieve import retrieve
 from prlm_cli.retrievers import RETRIEVERS
+from prlm_cli.training import supervised
 from tests.models.tiny_encoders import write_static_encoder
 from tests.pipeline.canaries import Corpus, indexed_workspace
 from tests.pipeline.small import asked, indexed
@@ -47,3 +48,13 @@ def place(tmp_path):
     with workspace.open_store() as store:
         jsonl.write(workspace.folder / "retrieved.jsonl", retrieve(store, store.queries(), RetrievalSettings()))
     return workspace, corpus
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """The examples of each training, which does nothing else."""
+    found = []
+    monkeypatch.setattr(
+        supervised, "train_supervised", lambda model, tokenizer, examples, *_, **__: found.append(examples)
+    )
+    return found

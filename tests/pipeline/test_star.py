@@ -16,7 +16,6 @@ from prlm_cli.pipeline.policies import Policy, load_policy
 from prlm_cli.pipeline.star import choose
 from prlm_cli.pipeline.warm_start import warm_start
 from prlm_cli.tasks import TASKS
-from prlm_cli.training import supervised
 from tests.core.codecs import ByteCodec
 from tests.pipeline.generations import TARGET, generation
 from tests.pipeline.small import Notes, small
@@ -107,16 +106,6 @@ def lively(monkeypatch):
     """A random model writes nothing like the target: completions that end, and are worth the more the longer."""
     monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
     monkeypatch.setattr(star, "rouge", lambda answer, target: Rouge(*[len(answer) / 100] * 3))
-
-
-@pytest.fixture
-def rows(monkeypatch):
-    """The examples of each training, which does nothing else."""
-    found = []
-    monkeypatch.setattr(
-        supervised, "train_supervised", lambda model, tokenizer, examples, *_, **__: found.append(examples)
-    )
-    return found
 
 
 @pytest.fixture

@@ -14,16 +14,6 @@ from prlm_cli.training import supervised
 from tests.pipeline.small import Notes, small
 
 
-@pytest.fixture
-def rows(monkeypatch):
-    """The examples of each training, which does nothing else."""
-    found = []
-    monkeypatch.setattr(
-        supervised, "train_supervised", lambda model, tokenizer, examples, *_, **__: found.append(examples)
-    )
-    return found
-
-
 @pytest.mark.parametrize(
     ("assignments", "reasons_by_itself", "kind"),
     [

@@ -156,6 +156,17 @@ def test_log_probabilities_and_entropies_are_those_of_stock_trl(tiny, tmp_path):
     assert not logps[~kept].any()
 
 
+def trained_both_ways(tiny_model, tmp_path, monkeypatch, fields):
+    """The logged figures and the weights with the prompt shared, and those of stock TRL's own scoring."""
+    runs = []
+    for name, reason in {"shared": "", "stock": "as stock"}.items():
+        monkeypatch.setattr(grpo.shared_prefix, "why_not", lambda model, reason=reason: reason)
+        figures, (model, tokenizer) = Figures(), trainable(tiny_model)
+        train(model, tokenizer, tmp_path / name, callbacks=[figures], **fields)
+        runs.append((figures.lines, weights_of(model)))
+    return runs
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -176,14 +187,8 @@ def test_log_probabilities_and_entropies_are_those_of_stock_trl(tiny, tmp_path):
     ],
 )
 def test_training_is_that_of_stock_trl(tiny_model, tmp_path, monkeypatch, fields):
-    runs = []
-    for name, reason in {"shared": "", "stock": "as stock"}.items():
-        monkeypatch.setattr(grpo.shared_prefix, "why_not", lambda model, reason=reason: reason)
-        figures, (model, tokenizer) = Figures(), trainable(tiny_model)
-        train(model, tokenizer, tmp_path / name, callbacks=[figures], **fields)
-        runs.append((figures.lines, weights_of(model)))
+    (shared, weights), (stock, expected) = trained_both_ways(tiny_model, tmp_path, monkeypatch, fields)
 
-    (shared, weights), (stock, expected) = runs
     for key in ("loss", "grad_norm", "reward", "reward_std", "entropy", "completions/mean_length"):
         for ours, theirs in zip(shared[:2], stock[:2], strict=True):
             assert ours[key] == pytest.approx(theirs[key], rel=1e-4, abs=1e-4), key

@@ -8,8 +8,7 @@ from transformers import TrainerCallback
 
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.settings import PolicySettings
-from prlm_cli.training import grpo
-from tests.training.test_grpo import _INPUT_IDS, _MASK, Figures, lengths, policy_trainer, train
+from tests.training.test_grpo import _INPUT_IDS, _MASK, Figures, lengths, policy_trainer, train, trained_both_ways
 from tests.training.tiny import largest_difference, trainable, weights_of
 
 _LONGEST = 5
@@ -139,14 +138,8 @@ def test_a_policy_that_only_its_entropy_pays_becomes_more_random(tiny, tmp_path)
     ids=["entropy", "gspo, rollouts used twice", "rollouts used twice, with a KL term"],
 )
 def test_an_objective_is_that_of_stock_trl(tiny_model, tmp_path, monkeypatch, fields):
-    runs = []
-    for name, reason in {"shared": "", "stock": "as stock"}.items():
-        monkeypatch.setattr(grpo.shared_prefix, "why_not", lambda model, reason=reason: reason)
-        figures, (model, tokenizer) = Figures(), trainable(tiny_model)
-        train(model, tokenizer, tmp_path / name, callbacks=[figures], **fields)
-        runs.append((figures.lines, weights_of(model)))
+    (shared, weights), (stock, expected) = trained_both_ways(tiny_model, tmp_path, monkeypatch, fields)
 
-    (shared, weights), (stock, expected) = runs
     for ours, theirs in zip(shared[:-1], stock[:-1], strict=True):
         for key in ("loss", "grad_norm", "entropy", "clip_ratio/region_mean"):
             assert ours[key] == pytest.approx(theirs[key], rel=2e-4, abs=2e-4), key
