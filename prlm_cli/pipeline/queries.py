@@ -12,6 +12,9 @@ from prlm_cli.core.store import Store
 MIN_HISTORY = 4
 """Oldest documents of a user that stay profile only when queries are made from a history."""
 
+LEAST_TITLED = MIN_HISTORY + 3
+"""Titled documents of a user from which a training query can be made: one more is its dev query, one its test query."""
+
 
 def stored_queries(store: Store, split: str, *, user_id: str | None = None) -> Iterator[Query]:
     """The queries of a split, of one user where given.

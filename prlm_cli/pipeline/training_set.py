@@ -11,7 +11,7 @@ from prlm_cli.core.errors import DataError
 from prlm_cli.core.records import PreferencePair, Query, Retrieved
 from prlm_cli.core.settings import Config
 from prlm_cli.core.store import Store
-from prlm_cli.pipeline.queries import stored_queries
+from prlm_cli.pipeline.queries import LEAST_TITLED, stored_queries
 from prlm_cli.pipeline.retrieve import retrieve
 
 
@@ -31,7 +31,8 @@ def training_queries(store: Store, config: Config, queries: Iterable[Query] | No
     found = list(retrieve(store, chosen, config.retrieval, prompt=config.prompt, seed=config.seed))
     if not found:
         raise DataError(
-            "no training queries", hint="index titled documents, or queries with a target and --split train"
+            "no training queries",
+            hint=f"index {LEAST_TITLED} titled documents of a user, or queries with a target and --split train",
         )
     return found
 
