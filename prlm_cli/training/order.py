@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
 from prlm_cli.core.errors import SettingsError
 
-_MOST_BATCHES = 50  # sorted at a time; as in the library's sampler, whose order a resumed run would not see again
+_MOST_BATCHES = 50  # sorted at a time, as in the library's sampler, whose order a resumed run would not see again
 
 
 def check_enough(queries: int, prompts_per_step: int) -> None:
@@ -47,7 +48,9 @@ def passes(order: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def length_order(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> list[int]:
-    """The rows of all steps: endless passes, in which rows of like length stand together and so need less padding.
+    """The rows of all steps: endless passes, in which rows of like length share a step and so need less padding.
+
+    The steps come in no order of length: else the learning rate, which falls, would be that of the length.
 
     Args:
         lengths: Of the rows, in tokens.
@@ -58,5 +61,10 @@ def length_order(lengths: Sequence[int], batch_size: int, steps: int, seed: int)
     names = [f"{row:09}" for row in range(len(lengths))]
     order = [int(name) for name in query_order(names, steps * batch_size, seed)]
     stretch = batch_size * max(1, min(_MOST_BATCHES, len(lengths) // (4 * batch_size)))
-    starts = range(0, len(order), stretch)
-    return [row for start in starts for row in sorted(order[start : start + stretch], key=lambda row: -lengths[row])]
+    shuffled: list[int] = []
+    for start in range(0, len(order), stretch):
+        rows = sorted(order[start : start + stretch], key=lambda row: -lengths[row])
+        alike = [rows[n : n + batch_size] for n in range(0, len(rows), batch_size)]
+        random.Random(f"{seed}:{start}").shuffle(alike)
+        shuffled += chain.from_iterable(alike)
+    return shuffled

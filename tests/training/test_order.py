@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from prlm_cli.metrics.correlation import spearman
 from prlm_cli.training.order import length_order, passes, query_order
 
 
@@ -61,3 +62,11 @@ def test_rows_by_length_need_less_padding():
         return sum(max(batch) - length for batch in batches for length in batch)
 
     assert padding(length_order(lengths, 4, 25, 0)) < 0.4 * padding(range(100))
+
+
+def test_steps_come_in_no_order_of_length():
+    lengths = list(range(400))
+    order = length_order(lengths, 4, 100, 0)
+
+    longest = [max(lengths[row] for row in order[start : start + 4]) for start in range(0, len(order), 4)]
+    assert abs(spearman(longest, range(100))) < 0.2
