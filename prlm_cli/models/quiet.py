@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns on import of kernels that only some CPUs could use
 _LIBRARIES = ("transformers", "sentence_transformers", "trl")  # TRL's warning of a missing reward holds user text
 
 

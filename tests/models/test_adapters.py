@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
@@ -123,3 +126,10 @@ def test_only_what_is_trained_is_cast_to_fp32():
     train_in_fp32(model)
 
     assert [p.dtype for p in model.parameters()] == [torch.bfloat16] * 2 + [torch.float32] * 2
+
+
+def test_what_adapters_import_says_nothing():
+    code = "import prlm_cli.models.adapters, peft, bitsandbytes.backends.cpu.ops"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout + done.stderr == ""
