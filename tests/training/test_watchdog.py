@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.settings import WatchdogSettings
-from prlm_cli.training.watchdog import COPY_RATE, FORMAT, OVERLAP, REWARD_MODEL, SIGNALS, Watchdog
+from prlm_cli.training.watchdog import (
+    CLIP_RATIO,
+    COPY_RATE,
+    FORMAT,
+    OVERLAP,
+    REWARD_MODEL,
+    SIGNALS,
+    UNSCORED,
+    Watchdog,
+)
 
 LENGTH, CLIPPED, CONSTANT = "completions/mean_length", "completions/clipped_ratio", "frac_reward_zero_std"
 # Figures of a training in which nothing is wrong: what each may be.
@@ -18,11 +27,13 @@ _QUIET = {
     "reward": (0.4, 0.6),
     "reward_std": (0.3, 0.4),
     CONSTANT: (0.0, 0.5),
+    UNSCORED: (0.0, 0.0),
     LENGTH: (5.0, 9.0),
     CLIPPED: (0.0, 0.3),
     FORMAT: (0.8, 1.0),
     "entropy": (0.5, 1.0),
     COPY_RATE: (0.1, 0.3),
+    CLIP_RATIO: (0.0, 0.2),
     "grad_norm": (0.5, 4.0),
     "kl": (0.0, 0.2),
 }
@@ -77,11 +88,13 @@ _CASES = {
         6,
     ),
     "zero_variance": (steps(CONSTANT, 0, 1, 1), {"zero_variance": 1.0}, 3),
+    "unscored": (steps(UNSCORED, 0, 0, 0.5), {"unscored": 0.25}, 3),
     "length": (steps(LENGTH, 4, 4, 4, 14), {"length": 2.25}, 4),
     "clipped": (steps(CLIPPED, 0.1, 0.4, 0.4), {"clipped": 0.4}, 3),
     "format": (steps(FORMAT, 1, 1, 0.5), {"format": 0.25}, 3),
     "entropy": (steps("entropy", 1, 1, 0.3, 0.3), {"entropy": 0.3}, 4),
     "copying": (steps(COPY_RATE, 0.1, 0.1, 0.9, 0.1), {"copying": 0.4}, 3),
+    "clip_ratio": (steps(CLIP_RATIO, 0, 0.25, 0.25), {"clip_ratio": 0.25}, 3),
     "reward_hacking": (
         [{REWARD_MODEL: n / 20, OVERLAP: -n + (n % 3)} for n in range(20)],
         {"reward_hacking": -1.0},
