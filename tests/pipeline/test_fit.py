@@ -80,7 +80,7 @@ def test_checkpointing_is_turned_on_where_a_cpu_needs_it_and_never_against_the_u
 def test_lengths_are_cut_where_nothing_else_is_enough():
     config = _config("7B", model__qlora=True)
 
-    found = _fitted(config, 8)
+    found = _fitted(config, 7.5)
 
     assert found.prompt.max_tokens < 1024
     assert found.policy.max_new_tokens < 256

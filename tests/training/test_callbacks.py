@@ -20,7 +20,8 @@ from prlm_cli.training.callbacks import (
     Watch,
 )
 from prlm_cli.training.checkpoints import newest_complete, step_of
-from prlm_cli.training.supervised import Example, train_supervised
+from prlm_cli.training.completion_trainer import Example
+from prlm_cli.training.supervised import train_supervised
 from tests.training.tiny import trainable
 
 
