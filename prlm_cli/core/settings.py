@@ -275,6 +275,9 @@ class PolicySettings(Section, kw_only=True, frozen=True):
     save_steps: Annotated[Count, "Steps between checkpoints."] = 8
     eval_steps: Annotated[Count, "Steps between held-out evaluations."] = 8
     eval_queries: Annotated[Natural, "Dev queries that choose the best adapter; 0 keeps the last."] = 12
+    eval_swapped: Annotated[
+        bool, "Judge dev queries with another user's records as well: whether the policy uses the profile."
+    ] = False
     early_stop: Annotated[Count | None, "Held-out evaluations without a gain that end the run; default: none do."] = (
         None
     )
@@ -325,6 +328,9 @@ class WatchdogSettings(Section, kw_only=True, frozen=True):
         10.0
     )
     kl: Annotated[Positive, "Nats a token from the start, where policy.beta is above 0."] = 0.2
+    profile_ignored: Annotated[
+        float, "Lower end of own minus another user's records, with policy.eval_swapped, at which it is a problem."
+    ] = 0.0
     actions: Annotated[
         dict[str, Action], "What a signal does: stop (keeping the best adapter), off, or warn, where none is named."
     ] = field(default_factory=dict)

@@ -21,6 +21,7 @@ History = Sequence[Figures]
 REWARD_MODEL, OVERLAP = "rewards/personalization/mean", "rewards/overlap/mean"
 FORMAT, COPY_RATE = "completions/format", "completions/copy_rate"
 UNSCORED, CLIP_RATIO = "completions/unscored", "clip_ratio/region_mean"
+PROFILE_GAIN = "heldout_gain_low"
 # Of 60 runs of 300 steps in which nothing was wrong (white noise), 37 % had 20 steps with a correlation below -.5 and
 # with both gains, none had below -.7.
 _HACKING_STEPS = 20
@@ -176,6 +177,14 @@ def kl(history: History, settings: WatchdogSettings) -> str | None:
     return f"the policy is {now:.3g} nats a token from its start" if _above(now, settings.kl) else None
 
 
+def profile_ignored(history: History, settings: WatchdogSettings) -> str | None:
+    """With another user's records the policy may write as well: told by the last held-out evaluation alone."""
+    known = _values(history, PROFILE_GAIN)
+    if not known or known[-1] > settings.profile_ignored:
+        return None
+    return f"another user's records may do as well: own minus theirs is {known[-1]:.3f} at its lower end"
+
+
 SIGNALS = {
     "reward": Signal(reward, "check the rewards by part, lower policy.learning_rate"),
     "zero_variance": Signal(zero_variance, "raise policy.temperature, or bring harder queries"),
@@ -189,6 +198,7 @@ SIGNALS = {
     "reward_hacking": Signal(reward_hacking, "lower policy.rewards.personalization, train the reward model anew"),
     "gradient": Signal(gradient, "0: no group has spread; large: lower policy.learning_rate"),
     "kl": Signal(kl, "lower policy.learning_rate, raise policy.beta"),
+    "profile_ignored": Signal(profile_ignored, "raise warm_start.steps, see prlm eval --retrieval"),
 }
 """Name of the threshold -> the signal."""
 

@@ -126,7 +126,7 @@ def kept(monkeypatch):
     monkeypatch.setattr(grpo.PolicyTrainer, "__init__", keep_prompts)
     monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
     monkeypatch.setattr(module, "_rewards", lambda config, context: {"measure": (reward, 1.0)})
-    monkeypatch.setattr(module, "_mean_overlap", lambda policy, queries, config: found.held_out.extend(queries) or 0.0)
+    monkeypatch.setattr(module, "_overlaps", lambda policy, queries, config: found.held_out.extend(queries) or [0.0])
     return found
 
 

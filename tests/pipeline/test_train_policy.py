@@ -429,7 +429,7 @@ def test_an_interrupted_run_with_its_judge_on_its_base_ends_like_an_unbroken_one
 
 def test_the_best_adapter_by_its_held_out_score_is_kept(tiny_model, workspace, monkeypatch):
     scores = iter([0.1, 0.3, 0.2])
-    monkeypatch.setattr(module, "_mean_overlap", lambda policy, queries, config: next(scores))
+    monkeypatch.setattr(module, "_overlaps", lambda policy, queries, config: [next(scores)])
 
     run = train_policy(workspace, _plain(tiny_model, "policy.eval_steps=1"))
 
@@ -495,7 +495,7 @@ def test_never_to_resume_is_to_begin_anew_and_leaves_the_interrupted_run(tiny_mo
 
 def test_only_dev_queries_choose_the_adapter_and_test_queries_are_never_read(tiny_model, workspace, monkeypatch):
     seen = []
-    monkeypatch.setattr(module, "_mean_overlap", lambda policy, queries, config: seen.append(queries) or 0.0)
+    monkeypatch.setattr(module, "_overlaps", lambda policy, queries, config: seen.append(queries) or [0.0])
     asked = policy_job.stored_queries
     splits = []
     monkeypatch.setattr(policy_job, "stored_queries", lambda store, split: splits.append(split) or asked(store, split))

@@ -61,7 +61,7 @@ def _weights(folder):
 def _scored(monkeypatch, *scores):
     """Held-out scores, in the order of the evaluations."""
     found = iter(scores)
-    monkeypatch.setattr(module, "_mean_overlap", lambda policy, queries, config: next(found))
+    monkeypatch.setattr(module, "_overlaps", lambda policy, queries, config: [next(found)])
 
 
 def test_a_signal_that_is_to_stop_the_run_ends_it_with_the_best_adapter(tiny_model, workspace):

@@ -14,6 +14,7 @@ from prlm_cli.training.watchdog import (
     COPY_RATE,
     FORMAT,
     OVERLAP,
+    PROFILE_GAIN,
     REWARD_MODEL,
     SIGNALS,
     UNSCORED,
@@ -36,6 +37,7 @@ _QUIET = {
     CLIP_RATIO: (0.0, 0.2),
     "grad_norm": (0.5, 4.0),
     "kl": (0.0, 0.2),
+    PROFILE_GAIN: (0.001, 0.5),
 }
 
 
@@ -102,11 +104,12 @@ _CASES = {
     ),
     "gradient": (steps("grad_norm", 1, 1, 1, 11), {"gradient": 11.0}, 4),
     "kl": (steps("kl", 0.1, 0.1, 0.4), {"kl": 0.25}, 3),
+    "profile_ignored": (steps(PROFILE_GAIN, 0.1, 0), {"profile_ignored": -1e-6}, 2),
 }
 
 
 @pytest.mark.parametrize("signal", _CASES)
-def test_a_signal_fires_beyond_its_threshold_and_not_at_it(signal):
+def test_a_signal_fires_by_its_threshold_and_no_sooner(signal):
     lines, silent, step = _CASES[signal]
 
     assert fired(lines) == [(step, signal)]
@@ -149,6 +152,14 @@ def test_a_history_shorter_than_the_window_tells_nothing():
 
     assert fired(lines, window=10) == []
     assert {name for _, name in fired([*lines, lines[0]], window=10)} == {"zero_variance", "clipped", "format", "kl"}
+
+
+def test_whether_the_profile_is_used_is_told_by_the_last_evaluation_whatever_the_window():
+    assert fired(steps(PROFILE_GAIN, -0.1), window=10) == [(1, "profile_ignored")]
+    assert fired(steps(PROFILE_GAIN, 0.1, -0.1, 0.1, 0.1, -0.1), window=10) == [
+        (2, "profile_ignored"),
+        (5, "profile_ignored"),
+    ]
 
 
 def test_an_alarm_comes_again_once_it_has_passed():
