@@ -22,7 +22,7 @@ _LESS_MEMORY = "set policy.gradient_checkpointing=on, lower prompt.max_tokens, o
 
 
 class Example(NamedTuple):
-    """A prompt, of at least one token, and the completion to imitate, both as ids."""
+    """A prompt and the completion to imitate, both as ids, neither of them empty."""
 
     prompt_ids: list[int]
     completion_ids: list[int]
