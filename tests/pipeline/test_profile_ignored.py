@@ -18,9 +18,9 @@ from prlm_cli.pipeline.run_log import read_log
 from prlm_cli.pipeline.train_policy import train_policy
 from prlm_cli.pipeline.training_set import user_hash
 from tests.pipeline.canaries import Corpus, holding, write
+from tests.pipeline.policy_runs import interrupt
 from tests.pipeline.small import Notes, indexed, small
 from tests.pipeline.stub_policies import newest_title, styled_users
-from tests.pipeline.test_train_policy import interrupt
 
 _KEYS = ("heldout", "heldout_swapped", "heldout_gain_low")
 

@@ -18,8 +18,8 @@ from prlm_cli.pipeline.profile_noise import MAX_OTHERS, ProfileNoise, noisy, rea
 from prlm_cli.pipeline.retrieve import retrieve
 from prlm_cli.pipeline.train_policy import train_policy
 from prlm_cli.training import grpo
+from tests.pipeline.policy_runs import interrupt
 from tests.pipeline.small import Notes, asked, small
-from tests.pipeline.test_train_policy import interrupt
 from tests.retrievers.corpora import documents, in_new_store, is_forbidden, queries
 from tests.training.test_grpo import lengths
 

@@ -23,7 +23,7 @@ from prlm_cli.pipeline.best_adapter import BestAdapter
 from prlm_cli.pipeline.forget import forget
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.index import index
-from prlm_cli.pipeline.policies import Policy, choose_policy
+from prlm_cli.pipeline.policies import choose_policy
 from prlm_cli.pipeline.run_log import read_log
 from prlm_cli.pipeline.samples import read_samples
 from prlm_cli.pipeline.train_policy import train_policy
@@ -38,13 +38,6 @@ _CONSTANT = 'policy.rewards={"tests.rewards.functions:constant"=1.0}'
 @pytest.fixture
 def workspace(tmp_path):
     return indexed(tmp_path)
-
-
-@pytest.fixture
-def lively(monkeypatch):
-    """Completions that end, and a reward with spread: a random model writes neither form nor overlap."""
-    monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
-    monkeypatch.setattr(module, "_rewards", lambda config, context: {"measure": (lengths, 1.0)})
 
 
 def _plain(model, *assignments):
