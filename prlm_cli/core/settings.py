@@ -329,7 +329,7 @@ class WatchdogSettings(Section, kw_only=True, frozen=True):
     )
     kl: Annotated[Positive, "Nats a token from the start, where policy.beta is above 0."] = 0.2
     profile_ignored: Annotated[
-        float, "Lower end of own minus another user's records, with policy.eval_swapped, at which it is a problem."
+        float, "What the lower end of own minus another user's held-out score must exceed (policy.eval_swapped)."
     ] = 0.0
     actions: Annotated[
         dict[str, Action], "What a signal does: stop (keeping the best adapter), off, or warn, where none is named."
