@@ -275,6 +275,9 @@ class PolicySettings(Section, kw_only=True, frozen=True):
     save_steps: Annotated[Count, "Steps between checkpoints."] = 8
     eval_steps: Annotated[Count, "Steps between held-out evaluations."] = 8
     eval_queries: Annotated[Natural, "Dev queries that choose the best adapter; 0 keeps the last."] = 12
+    eval_swapped: Annotated[
+        bool, "Judge dev queries with another user's records as well: whether the policy uses the profile."
+    ] = False
     early_stop: Annotated[Count | None, "Held-out evaluations without a gain that end the run; default: none do."] = (
         None
     )
@@ -311,11 +314,13 @@ class WatchdogSettings(Section, kw_only=True, frozen=True):
     window: Annotated[Count, "Steps that figures are averaged over; the first of them are the start."] = 10
     reward: Annotated[Positive, "Fall of the reward below its best, in standard deviations of completions."] = 1.0
     zero_variance: Annotated[Share, "Share of groups whose rewards are all the same."] = 0.5
+    unscored: Annotated[Share, "Share of completions that no reward scores."] = 0.0
     length: Annotated[float, Meta(gt=1), "Times that completions are longer, or shorter, than at the start."] = 2.0
     clipped: Annotated[Share, "Share of completions cut at the token limit."] = 0.3
     format: Annotated[Share, "Fall of the share of well-formed completions since the start; 0 of them always is."] = 0.2
     entropy: Annotated[Share, "Share of the entropy at the start."] = 0.35
     copying: Annotated[Share, "Rise of the share of the answer that is copied from a record's title."] = 0.2
+    clip_ratio: Annotated[Share, "Share of ratios that are clipped, where policy.num_iterations is above 1."] = 0.2
     reward_hacking: Annotated[
         float, Meta(ge=-1, le=0), "Rank correlation of the reward model's opinion, rising, with overlap, falling."
     ] = -0.7
@@ -323,6 +328,9 @@ class WatchdogSettings(Section, kw_only=True, frozen=True):
         10.0
     )
     kl: Annotated[Positive, "Nats a token from the start, where policy.beta is above 0."] = 0.2
+    profile_ignored: Annotated[
+        float, "What the lower end of own minus another user's held-out score must exceed (policy.eval_swapped)."
+    ] = 0.0
     actions: Annotated[
         dict[str, Action], "What a signal does: stop (keeping the best adapter), off, or warn, where none is named."
     ] = field(default_factory=dict)

@@ -32,6 +32,9 @@ from prlm_cli.models.tree_attention import (
     use_tree_attention,
 )
 
+# What models call what they do to their logits.
+_TRANSFORMED = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+
 
 class Tree(NamedTuple):
     """A prompt of P >= 1 token ids, and G lists of token ids that go on from it."""
@@ -113,6 +116,12 @@ def backbone(model: Any) -> Any:
     """The layers below the head; an adapter lives inside them."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     return causal.base_model
+
+
+def transforms_logits(model: Any) -> bool:
+    """Whether something is done to the logits after the head, so that the head alone does not give them."""
+    config = model.config.get_text_config()
+    return any(getattr(config, name, None) for name in _TRANSFORMED)
 
 
 def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:

@@ -36,6 +36,7 @@ class Shape:
     widest_layer: int  # parameters of the largest of them
     norms: int  # width of what the norms of one layer take in, summed
     packs: bool  # whether the prompt of a group can be computed once
+    transforms_logits: bool  # whether something is done to the logits after the head
 
     @property
     def parameters(self) -> int:
@@ -104,7 +105,7 @@ def shape_of_config(config: Any) -> Shape:
     """
     from transformers import AutoModelForCausalLM
 
-    from prlm_cli.models.packing import why_not_packed
+    from prlm_cli.models.packing import transforms_logits, why_not_packed
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
@@ -133,7 +134,8 @@ def shape_of_config(config: Any) -> Shape:
         adapted_layers=len(linear),
         widest_layer=max(m.weight.numel() for m in linear),
         norms=_norms(model, {"q_norm": text.num_attention_heads, "k_norm": key_value_heads}) // text.num_hidden_layers,
-        packs=not why_not_packed(model),
+        packs=not (why_not_packed(model) or transforms_logits(model)),
+        transforms_logits=transforms_logits(model),
     )
 
 

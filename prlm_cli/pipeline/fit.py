@@ -62,7 +62,12 @@ def fit(shape: Shape, config: Config, limit: float, device: DeviceKind) -> Confi
     for candidate in (config, *_candidates(shape, config, device)):
         if fitted := _with_smaller_passes(shape, candidate, limit, device):
             return fitted
-    least = min(memory_of(shape, candidate, device).peak for candidate in _candidates(shape, config, device))
+    smallest = structs.replace(
+        config,
+        warm_start=structs.replace(config.warm_start, micro_batch=1),
+        generation=structs.replace(config.generation, batch_size=1),
+    )
+    least = min(memory_of(shape, candidate, device).peak for candidate in _candidates(shape, smallest, device))
     raise OutOfMemoryError(
         f"{config.model.name} takes {least / GIB:.1f} GiB at the least, {limit / GIB:g} are there",
         hint="use a smaller model" if config.model.qlora else "try --qlora or a smaller model",

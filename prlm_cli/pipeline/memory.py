@@ -36,9 +36,9 @@ _OPTIMISER_8_BIT = 2 * (1 + 4 / 256)
 # NF4: half a byte, an 8-bit scale for 64 weights, a 32-bit scale for 256 of those (Dettmers et al., arXiv 2305.14314,
 # section 3).
 _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
-# Of supervised training, as large as its kept fp32 log-probabilities: the logits, and two gradients of them.
+# Where logits are kept whole, as large as their fp32 log-probabilities: the logits, and two gradients of them.
 _LOGIT_COPIES = 3
-# Of a tile of GRPO's logits, in fp32: scaled, as log-probabilities, and the gradient of these.
+# Of a tile of logits, in fp32: scaled, as log-probabilities, and the gradient of these.
 _TILE_COPIES = 3
 _TILE = 2**23  # logits: `training.token_logps.TILE`, which is not imported because it needs torch
 # In decoding: the last logits, scaled, as probabilities, and the cumulated ones that a token is drawn from.
@@ -186,23 +186,29 @@ def _update(shape: Shape, config: Config, device: DeviceKind) -> dict[str, float
     scored = completions * completion_tokens(config)
     vectors = 2 if config.policy.entropy_coef else 1  # how log-probabilities, and entropies, change with the states
     kept, at_work = activations(shape, config, device, lengths, shares_prompt=shape.packs)
-    tile = _TILE_COPIES * _FP32 * min(_TILE, scored * shape.vocabulary)
-    return {
-        "activations": kept,
-        "head": bytes_of_number(device) * vectors * scored * shape.hidden,
-        "working memory": max(tile, at_work) + dequantised(shape, config, device),
-    }
+    head, logits = _head(shape, device, scored)
+    work = max(logits, at_work) + dequantised(shape, config, device)
+    return {"activations": kept, "head": vectors * head, "working memory": work}
 
 
 def _warm_start(shape: Shape, config: Config, device: DeviceKind) -> dict[str, float]:
     """One forward and backward pass of supervised training, a row an example."""
     rows = config.warm_start.micro_batch or config.warm_start.batch_size
-    length = config.prompt.max_tokens + completion_tokens(config)
-    logits = _FP32 * rows * (1 + completion_tokens(config)) * shape.vocabulary
-    kept, at_work = activations(shape, config, device, [length] * rows)
-    # The logits' copies are gone when the first layer is passed back.
-    work = max(_LOGIT_COPIES * logits, at_work) + dequantised(shape, config, device)
-    return {"activations": kept, "logits": logits, "working memory": work}
+    scored = rows * completion_tokens(config)
+    kept, at_work = activations(shape, config, device, [config.prompt.max_tokens + completion_tokens(config)] * rows)
+    head, logits = _head(shape, device, scored)
+    if shape.transforms_logits:
+        head = _FP32 * scored * shape.vocabulary
+        logits = _LOGIT_COPIES * head
+    # What is made of logits is gone when the first layer is passed back.
+    work = max(logits, at_work) + dequantised(shape, config, device)
+    return {"activations": kept, "head": head, "working memory": work}
+
+
+def _head(shape: Shape, device: DeviceKind, scored: int) -> tuple[float, float]:
+    """What the tiled head keeps of so many tokens, a vector each, and what it works with: one tile of logits."""
+    tile = _TILE_COPIES * _FP32 * min(_TILE, scored * shape.vocabulary)
+    return bytes_of_number(device) * scored * shape.hidden, tile
 
 
 def _rollout(shape: Shape, config: Config, size: int) -> dict[str, float]:

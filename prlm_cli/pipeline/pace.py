@@ -73,6 +73,7 @@ def duration_of(shape: Shape, config: Config, pace: Pace) -> Duration:
     rollout = prompts * config.prompt.max_tokens / pace.read + completion / pace.decoded
     batches = math.ceil(policy.eval_queries / config.generation.batch_size)
     judged = policy.eval_queries * config.prompt.max_tokens / pace.read + batches * completion / pace.decoded
+    judged *= 2 if policy.eval_swapped else 1
     times_judged = 1 + math.ceil(policy.steps / policy.eval_steps)  # before the first step, and after the last
     has_warm_start = config.warm_start.kind != "none" and not policy.start_from
     supervised = config.warm_start.batch_size * (config.prompt.max_tokens + completion) / pace.trained

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from msgspec import structs
 
 from prlm_cli.core import ranks
-from prlm_cli.core.errors import MissingError, RefusedError, SettingsError, did_you_mean
+from prlm_cli.core.errors import DataError, MissingError, RefusedError, SettingsError, did_you_mean
 from prlm_cli.core.records import Query, Retrieved
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import Config, PolicySettings
@@ -24,7 +24,8 @@ from prlm_cli.pipeline.profile_noise import ProfileNoise, read_others
 from prlm_cli.pipeline.queries import stored_queries
 from prlm_cli.pipeline.retrieve import retrieve
 from prlm_cli.pipeline.runs import claim_run
-from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_hashes
+from prlm_cli.pipeline.stand_ins import StandIns
+from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_hash, user_hashes
 from prlm_cli.pipeline.warm_start import reasons_by_itself, warm_start, warm_start_kind
 from prlm_cli.pipeline.watching import check_trackers
 from prlm_cli.rewards.named import reward_named
@@ -34,12 +35,17 @@ NO_REWARD_MODEL = "none"
 
 
 class Job(NamedTuple):
-    """What is trained, on what; `config` has no `auto` left."""
+    """What is trained, on what; `config` has no `auto` left.
+
+    `swapped` are the held-out queries with another user's records, None where nobody has any; empty where it is not
+    asked for.
+    """
 
     run: Run
     config: Config
     training: list[Retrieved]
     held_out: list[Retrieved]
+    swapped: list[Retrieved | None]
     titles: AuthorTitles | None
     other_answer: OtherAnswers | None
     noise: ProfileNoise | None
@@ -102,20 +108,24 @@ def settle(
             raise SettingsError(
                 "policy.early_stop: no dev query to judge by", hint="index some, or raise policy.eval_queries"
             )
+        swapped = _swapped(store, held_out, config)
         titles = _author_titles(store, training, config)
         other_answer = OtherAnswers(training, store.tokenizer) if config.policy.rewards.get("contrast") else None
         noise = _profile_noise(store, training, config)
     config = _without_unused_rewards(config, reward_run)
-    facts = {
+    facts: dict[str, object] = {
         "reward_model": reward_run.name if reward_run else None,
         "trained_on": user_hashes(training),
     }
+    if swapped:  # whose query was shown whose records
+        users = [(query.user_id, query.profile_user_id) for query in swapped if query]
+        facts["swapped"] = [[user_hash(user) for user in pair if user] for pair in users]
     run = claim_run(
         workspace, "policy", name, config, fingerprint(training), resume=resume, reporter=reporter, force=force, **facts
     )
     held.enter_context(workspace.write_lock(run.name))
     start = start_run or _warm_start(workspace, training, config, reporter)
-    return Job(run, config, training, held_out, titles, other_answer, noise, start, reward_run)
+    return Job(run, config, training, held_out, swapped, titles, other_answer, noise, start, reward_run)
 
 
 def _with_contrast(config: Config) -> Config:
@@ -221,6 +231,23 @@ def _profile_noise(store: Store, training: list[Retrieved], config: Config) -> P
 def _held_out(store: Store, config: Config) -> list[Retrieved]:
     queries = islice((q for q in stored_queries(store, "dev") if q.target), config.policy.eval_queries)
     return list(retrieve(store, queries, config.retrieval, prompt=config.prompt, seed=config.seed))
+
+
+def _swapped(store: Store, held_out: list[Retrieved], config: Config) -> list[Retrieved | None]:
+    """Reads another user's records for each held-out query only where that is asked for."""
+    if not config.policy.eval_swapped:
+        return []
+    users = {query.user_id for query in held_out}
+    if len(users) < 2:
+        raise SettingsError(
+            "policy.eval_swapped: the held-out queries are not of two users",
+            hint="index more, or raise policy.eval_queries",
+        )
+    stand_ins = StandIns(store, [users], config)
+    found = [stand_ins.at_random(query) for query in held_out]
+    if not any(found):
+        raise DataError("policy.eval_swapped: no other user has records for a held-out query", hint="index more users")
+    return found
 
 
 def _warm_start(workspace: Workspace, training: list[Retrieved], config: Config, reporter: Reporter) -> Run | None:

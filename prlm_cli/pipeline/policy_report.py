@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from prlm_cli.core.workspace import Run, write_text
-from prlm_cli.pipeline.run_log import HELD_OUT, read_log
+from prlm_cli.pipeline.run_log import HELD_OUT, SWAPPED, read_log
 from prlm_cli.pipeline.samples import read_samples
 from prlm_cli.report.charts import Axis, Line, line_chart, ticks
 from prlm_cli.report.page import Card, cards, figures, heading, page, paragraph, table
@@ -110,9 +110,10 @@ def _reward_charts(log: Mapping[int, Mapping[str, float]]) -> Iterator[Markup]:
         for key in figures_at
         if key.startswith("rewards/") and key.endswith("/mean")
     }
+    held_out = {HELD_OUT: "held out", SWAPPED: "with another user's records"}
     for curve in (
         _Curve("Reward", "reward", {_REWARD: "reward"}),
-        _Curve("Held-out score, greedy, on dev queries", "mean ROUGE-1 and ROUGE-L", {HELD_OUT: "held out"}),
+        _Curve("Held-out score, greedy, on dev queries", "mean ROUGE-1 and ROUGE-L", held_out),
         _Curve("Reward by part, before weights", "reward", parts),
     ):
         if (chart := _chart(curve, log)) is not None:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from prlm_cli.core.workspace import Run
 from prlm_cli.training.watchdog import Alarm
 
-HELD_OUT = "heldout"
+HELD_OUT, SWAPPED = "heldout", "heldout_swapped"
+"""The held-out score, and that with another user's records."""
 
 
 class RunLog(NamedTuple):

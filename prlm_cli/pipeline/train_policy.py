@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from math import isfinite
 from pathlib import Path
 from statistics import mean
 
@@ -13,6 +14,7 @@ from prlm_cli.core.records import Query, Retrieved
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config
 from prlm_cli.core.workspace import Run, Workspace, write_text
+from prlm_cli.metrics.intervals import paired_interval
 from prlm_cli.metrics.rouge import rouge
 from prlm_cli.models.reward_model import RewardModel
 from prlm_cli.pipeline.best_adapter import BestAdapter
@@ -21,11 +23,12 @@ from prlm_cli.pipeline.policies import Policy, check_prompts, load_policy
 from prlm_cli.pipeline.policy_job import Job, checked, settle
 from prlm_cli.pipeline.policy_report import html_report
 from prlm_cli.pipeline.reward_models import Base, load_reward_model
-from prlm_cli.pipeline.run_log import read_log
+from prlm_cli.pipeline.run_log import HELD_OUT, SWAPPED, read_log
 from prlm_cli.pipeline.samples import SAMPLED_QUERIES, write_samples
 from prlm_cli.pipeline.watching import Watching, measures
 from prlm_cli.rewards import Reward, RewardContext
 from prlm_cli.rewards.named import reward_named
+from prlm_cli.training.watchdog import PROFILE_GAIN
 
 
 def train_policy(
@@ -123,9 +126,9 @@ def _train(run: Run, policy: Policy, job: Job, context: RewardContext, reporter:
 
     def evaluate(step: int) -> None:
         if job.held_out:
-            score = _mean_overlap(policy, job.held_out, config)
-            best.offer(step, score, lambda folder: save_adapter(policy.model, folder))
-            watching.judged(step, score)
+            own = _overlaps(policy, job.held_out, config)
+            best.offer(step, mean(own), lambda folder: save_adapter(policy.model, folder))
+            watching.judged(step, {HELD_OUT: mean(own), **_beside_swapped(own, policy, job)})
         if config.policy.samples:
             write_samples(run, step, policy, job.training[:SAMPLED_QUERIES], config)
 
@@ -179,9 +182,25 @@ def _rewards(config: Config, context: RewardContext) -> dict[str, tuple[Reward, 
     return {name: (reward_named(name)(context), weight) for name, weight in config.policy.rewards.items()}
 
 
-def _mean_overlap(policy: Policy, queries: list[Retrieved], config: Config) -> float:
+def _overlaps(policy: Policy, queries: list[Retrieved], config: Config) -> list[float]:
+    """The score of each query's greedy answer."""
     answers = generate(queries, policy, config, temperature=0.0)
-    return mean(mean(rouge(g.answer, g.target or "")) for g in answers)
+    return [mean(rouge(g.answer, g.target or "")) for g in answers]
+
+
+def _beside_swapped(own: list[float], policy: Policy, job: Job) -> dict[str, float]:
+    """The held-out score with another user's records, and the lower end of what the users' own are worth beside it.
+
+    Nothing where it is not asked for, and no lower end where the queries are of one user, who says nothing of others.
+    """
+    if not job.swapped:
+        return {}
+    given = [(score, query) for score, query in zip(own, job.swapped, strict=True) if query]
+    scores, queries = [score for score, _ in given], [query for _, query in given]
+    others = _overlaps(policy, queries, job.config)
+    users, resamples = [query.user_id for query in queries], job.config.eval.bootstrap
+    gain = paired_interval(scores, others, users, resamples=resamples, seed=job.config.seed)
+    return {SWAPPED: mean(others), **({PROFILE_GAIN: gain.low} if isfinite(gain.low) else {})}
 
 
 def _first_and_last_quarter(run: Run) -> dict[str, float]:

@@ -81,7 +81,8 @@ def _train(
     run: Run, policy: Policy, examples: Sequence[Retrieved], config: Config, kind: str, reporter: Reporter
 ) -> None:
     from prlm_cli.models.adapters import save_adapter
-    from prlm_cli.training.supervised import Example, train_supervised
+    from prlm_cli.training.completion_trainer import Example
+    from prlm_cli.training.supervised import train_supervised
 
     rows = []
     for query in examples:
@@ -97,6 +98,7 @@ def _train(
         checkpoints=run.checkpoints,
         stage=reporter.stage(f"warm start on {kind}"),
         log=run.append_log,
+        note=reporter.note,
     )
     save_adapter(policy.model, run.adapter)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from prlm_cli.core.errors import MissingError
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import Config
 from prlm_cli.core.workspace import Run
-from prlm_cli.pipeline.run_log import HELD_OUT, log_alarm, read_log
+from prlm_cli.pipeline.run_log import HELD_OUT, SWAPPED, log_alarm, read_log
 from prlm_cli.rewards import Reward, RewardContext
 from prlm_cli.rewards.named import reward_named
 from prlm_cli.training.watchdog import Alarm
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prlm_cli.training.callbacks import NotFinite
 
 EARLY_STOP, NOT_FINITE = "early_stop", "not_finite"
+_JUDGED = {HELD_OUT: "held-out", SWAPPED: "swapped"}
 
 
 class Watching:
@@ -57,11 +58,12 @@ class Watching:
         callbacks = [self._progress, self._watch, AtIntervals(evaluate, every)]
         return [*callbacks, self._early_stop] if self._early_stop else callbacks
 
-    def judged(self, step: int, score: float) -> None:
-        """The held-out score after a step."""
-        self._scores[step] = score
-        self._run.append_log({"step": step, HELD_OUT: score})
-        self._progress.show(**{"held-out": score})
+    def judged(self, step: int, figures: Mapping[str, float]) -> None:
+        """What came of the held-out queries after a step: their score, and what else is known of them."""
+        self._scores[step] = figures[HELD_OUT]
+        self._run.append_log({"step": step, **figures})
+        self._progress.show(**{label: figures[name] for name, label in _JUDGED.items() if name in figures})
+        self._watch.add(figures)
 
     def tell(self, step: int, alarm: Alarm) -> None:
         """Says what is wrong, and logs it."""

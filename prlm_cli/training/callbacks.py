@@ -117,7 +117,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._earlier = earlier
         self._tell = tell
         self._watchdog = Watchdog(settings)
+        self._also: Figures = {}
         self.stopped_by: str | None = None
+
+    def add(self, figures: Figures) -> None:
+        """Takes figures that the trainer does not know; they count with those that it logs next."""
+        self._also = figures
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
@@ -132,7 +137,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """Tells what is wrong, and ends the training where the signal is to."""
         if "loss" not in logs:
             return
-        for alarm in self._watchdog(numbers(logs)):
+        figures, self._also = {**numbers(logs), **self._also}, {}
+        for alarm in self._watchdog(figures):
             self._tell(state.global_step, alarm)
             if alarm.stops:
                 self.stopped_by = self.stopped_by or alarm.signal

@@ -144,7 +144,9 @@ class PolicyTrainer(BoundedTrainer):
         asked = (inputs, prompts, completions, ids)
         self._raw_rewards = self.accelerator.gather(drawn.rewards) if drawn else super()._calculate_rewards(*asked)
         self._log_measures(prompts, completions)
-        if self._raw_rewards.isnan().all():
+        is_unscored = self._raw_rewards.isnan().all(dim=1)
+        self._log("completions/unscored", float(is_unscored.float().mean()))
+        if is_unscored.all():
             raise Diverged("no reward scored any completion of a step", hint="add a reward that applies to all queries")
         return self._normalization(self._raw_rewards)
 
@@ -191,7 +193,11 @@ class PolicyTrainer(BoundedTrainer):
     def _count(self, name: str, number: int) -> None:
         """Logs a number of this step, over all processes."""
         total = self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).sum()
-        self._metrics["train" if self.model.training else "eval"][name].append(float(total))
+        self._log(name, float(total))
+
+    def _log(self, name: str, value: float) -> None:
+        """Logs a figure of this step that all processes know."""
+        self._metrics["train" if self.model.training else "eval"][name].append(value)
 
     def _log_measures(self, prompts: list[str], completions: list[str]) -> None:
         for name, measure in self._measures.items():

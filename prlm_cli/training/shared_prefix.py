@@ -15,11 +15,8 @@ from typing import Any, NamedTuple
 import torch
 
 from prlm_cli.models.growing_trees import GrowingTrees
-from prlm_cli.models.packing import Tree, hidden_states, pack, why_not_packed
+from prlm_cli.models.packing import Tree, hidden_states, pack, transforms_logits, why_not_packed
 from prlm_cli.training.token_logps import token_logps
-
-# What models call what they do to their logits.
-_TRANSFORMED = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 
 
 class Scored(NamedTuple):
@@ -31,8 +28,7 @@ class Scored(NamedTuple):
 
 def why_not(model: Any) -> str:
     """Why the prompt of this model's groups cannot be shared; empty if it can."""
-    config = model.config.get_text_config()
-    if any(getattr(config, name, None) for name in _TRANSFORMED):
+    if transforms_logits(model):
         return "its logits are transformed after the head"
     return why_not_packed(model)
 

@@ -20,6 +20,8 @@ History = Sequence[Figures]
 
 REWARD_MODEL, OVERLAP = "rewards/personalization/mean", "rewards/overlap/mean"
 FORMAT, COPY_RATE = "completions/format", "completions/copy_rate"
+UNSCORED, CLIP_RATIO = "completions/unscored", "clip_ratio/region_mean"
+PROFILE_GAIN = "heldout_gain_low"
 # Of 60 runs of 300 steps in which nothing was wrong (white noise), 37 % had 20 steps with a correlation below -.5 and
 # with both gains, none had below -.7.
 _HACKING_STEPS = 20
@@ -92,6 +94,12 @@ def zero_variance(history: History, settings: WatchdogSettings) -> str | None:
     return f"{share:.0%} of the groups have rewards that are all the same" if are_same else None
 
 
+def unscored(history: History, settings: WatchdogSettings) -> str | None:
+    """Completions that no reward applies to, or that a scorer failed on: they train nothing."""
+    share = _now(history, UNSCORED, settings)
+    return f"no reward scored {share:.2%} of the completions" if _above(share, settings.unscored) else None
+
+
 def length(history: History, settings: WatchdogSettings) -> str | None:
     """Completions have become much longer, or much shorter."""
     start, now = _start_and_now(history, "completions/mean_length", settings)
@@ -132,6 +140,12 @@ def copying(history: History, settings: WatchdogSettings) -> str | None:
     return f"answers copied from the records rose from {start:.0%} to {now:.0%}"
 
 
+def clip_ratio(history: History, settings: WatchdogSettings) -> str | None:
+    """Many tokens have moved so far on the same rollouts that they train nothing any more."""
+    share = _now(history, CLIP_RATIO, settings)
+    return f"{share:.0%} of the importance ratios are clipped" if _above(share, settings.clip_ratio) else None
+
+
 def reward_hacking(history: History, settings: WatchdogSettings) -> str | None:
     """The reward model likes the answers better and better while they have less and less of the user's own."""
     both = [(at[REWARD_MODEL], at[OVERLAP]) for at in history if REWARD_MODEL in at and OVERLAP in at]
@@ -163,17 +177,28 @@ def kl(history: History, settings: WatchdogSettings) -> str | None:
     return f"the policy is {now:.3g} nats a token from its start" if _above(now, settings.kl) else None
 
 
+def profile_ignored(history: History, settings: WatchdogSettings) -> str | None:
+    """With another user's records the policy may write as well: told by the last held-out evaluation alone."""
+    known = _values(history, PROFILE_GAIN)
+    if not known or known[-1] > settings.profile_ignored:
+        return None
+    return f"another user's records may do as well: own minus theirs is {known[-1]:.3f} at its lower end"
+
+
 SIGNALS = {
     "reward": Signal(reward, "check the rewards by part, lower policy.learning_rate"),
     "zero_variance": Signal(zero_variance, "raise policy.temperature, or bring harder queries"),
+    "unscored": Signal(unscored, "look for what the rewards return None for, or add one that applies to all queries"),
     "length": Signal(length, "see whether a reward pays for length"),
     "clipped": Signal(clipped, "raise policy.max_new_tokens"),
     "format": Signal(format, "raise policy.rewards.format, or start from a warm start"),
     "entropy": Signal(entropy, "lower policy.learning_rate, raise policy.epsilon_high"),
     "copying": Signal(copying, "penalise it: policy.rewards.copy"),
+    "clip_ratio": Signal(clip_ratio, "lower policy.num_iterations, or policy.learning_rate"),
     "reward_hacking": Signal(reward_hacking, "lower policy.rewards.personalization, train the reward model anew"),
     "gradient": Signal(gradient, "0: no group has spread; large: lower policy.learning_rate"),
     "kl": Signal(kl, "lower policy.learning_rate, raise policy.beta"),
+    "profile_ignored": Signal(profile_ignored, "raise warm_start.steps, see prlm eval --retrieval"),
 }
 """Name of the threshold -> the signal."""
 

@@ -17,7 +17,7 @@ def _on_a_cpu(monkeypatch):
 def test_the_plan_of_a_model_is_the_golden_one(prlm, golden):
     longer = ["--set", "prompt.max_tokens=2048", "--set", "policy.max_new_tokens=512"]
 
-    result = prlm("plan", "--model", _MODEL, "--offline", *longer)
+    result = prlm("plan", "--model", _MODEL, "--offline", "--vram", "6gb", "--vram", "8gb", *longer)
 
     assert (result.exit_code, result.stderr) == (0, "")
     golden("plan.txt", result.stdout)

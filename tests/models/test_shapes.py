@@ -50,6 +50,13 @@ def test_the_counts_are_those_of_the_real_model_and_of_its_adapter(family, tied)
     assert shape.packs
 
 
+@pytest.mark.parametrize(("family", "transforms"), [("gemma2", True), ("granite", True), ("gemma3_text", False)])
+def test_logits_that_are_transformed_after_the_head_are_known_and_their_prompts_not_shared(family, transforms):
+    shape = shape_of_config(AutoConfig.for_model(family, **_SIZES))
+
+    assert (shape.transforms_logits, shape.packs) == (transforms, not transforms)
+
+
 def test_the_norms_of_queries_and_keys_count_for_each_head():
     plain, with_norms = (shape_of_config(AutoConfig.for_model(family, **_SIZES)) for family in ("qwen2", "qwen3"))
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from prlm_cli.core import jsonl
 from prlm_cli.core.configuration import resolve
 from prlm_cli.core.settings import RetrievalSettings
+from prlm_cli.pipeline import train_policy as module
+from prlm_cli.pipeline.policies import Policy
 from prlm_cli.pipeline.retrieve import retrieve
 from prlm_cli.retrievers import RETRIEVERS
 from prlm_cli.training import supervised
@@ -58,3 +62,38 @@ def rows(monkeypatch):
         supervised, "train_supervised", lambda model, tokenizer, examples, *_, **__: found.append(examples)
     )
     return found
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """What would be trained, instead of the training."""
+    found = SimpleNamespace(config=None, reward_model=None, policy=None)
+
+    def keep(run, policy, job, context, reporter):
+        found.policy, found.config, found.reward_model = policy, job.config, context.reward_model
+        run.finish({})
+
+    monkeypatch.setattr(module, "_train", keep)
+    return found
+
+
+@pytest.fixture
+def reward_model(monkeypatch):
+    """Loads reward models as their run's name; `finish` makes a finished run."""
+    monkeypatch.setattr(module, "load_reward_model", lambda run, reporter, base: run.name)
+
+    def finish(workspace, name, gate):
+        run = workspace.new_run("reward", name)
+        run.start("reward", "")
+        run.finish({"gate": gate, "accuracy": {}, "interaction": None})
+
+    return finish
+
+
+@pytest.fixture
+def lively(monkeypatch):
+    """A random model writes neither form nor overlap: completions that end, and a reward with spread."""
+    from tests.training.test_grpo import lengths  # here: most tests need no TRL
+
+    monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
+    monkeypatch.setattr(module, "_rewards", lambda config, context: {"measure": (lengths, 1.0)})

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from prlm_cli.core.configuration import resolve
@@ -80,7 +82,7 @@ def test_checkpointing_is_turned_on_where_a_cpu_needs_it_and_never_against_the_u
 def test_lengths_are_cut_where_nothing_else_is_enough():
     config = _config("7B", model__qlora=True)
 
-    found = _fitted(config, 8)
+    found = _fitted(config, 7.5)
 
     assert found.prompt.max_tokens < 1024
     assert found.policy.max_new_tokens < 256
@@ -91,6 +93,17 @@ def test_what_never_fits_says_how_much_it_takes_and_what_to_do():
         fit(shape_of("Qwen/Qwen2.5-7B"), _config("7B"), 8 * GIB, "cuda")
     with pytest.raises(OutOfMemoryError, match="use a smaller model"):
         fit(shape_of("Qwen/Qwen2.5-7B"), _config("7B", model__qlora=True), 4 * GIB, "cuda")
+
+
+def test_what_it_takes_at_the_least_is_enough():
+    config = _config("7B", model__qlora=True)
+    with pytest.raises(OutOfMemoryError) as caught:
+        fit(shape_of("Qwen/Qwen2.5-7B"), config, 5 * GIB, "cuda")
+    least = float(re.search(r"takes (\d+\.\d) GiB at the least", str(caught.value))[1])
+
+    assert _fitted(config, least + 0.05)
+    with pytest.raises(OutOfMemoryError):
+        _fitted(config, least - 0.05)
 
 
 def test_the_changes_make_the_fitted_settings_of_the_others():

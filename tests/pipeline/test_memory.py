@@ -8,13 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prlm_cli.core.configuration import resolve
-from prlm_cli.models.shapes import shape_of
+from prlm_cli.models.shapes import shape_of, shape_of_config
 from prlm_cli.pipeline import memory
 from prlm_cli.pipeline.memory import GIB, checkpoints, completion_tokens, largest_pass, memory_of, tokens_of_step
 from prlm_cli.training import token_logps
 from prlm_cli.training.micro_batches import Group, packed_passes
-from tests.bench.training_parts.plan import CASES, errors_of, measured_bytes
-from tests.bench.training_parts.plan import config_of as model_of
+from tests.bench.training_parts.plan import CASES, config_of, errors_of, measured_bytes, model_of, warm_start_bytes
 
 _MODEL = "Qwen/Qwen2.5-0.5B"
 
@@ -26,19 +25,32 @@ def _memory(device="cuda", **flags):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_estimate_is_within_15_percent_of_what_a_step_takes(case):
-    from prlm_cli.models.shapes import shape_of_config
+    small = _small(case)
+    estimate = memory_of(shape_of_config(config_of(small)), small.settings(), small.device)
 
-    small = case._replace(
+    errors = errors_of(estimate, measured_bytes(small))
+
+    assert max(map(abs, errors.values())) <= 0.15, errors
+
+
+def test_where_logits_are_transformed_after_the_head_a_warm_start_keeps_them_all():
+    case = _small(CASES[0])._replace(family="granite")
+    estimate = memory_of(shape_of_config(config_of(case)), case.settings(), case.device).phases["warm start"]
+
+    kept, peak = warm_start_bytes(model_of(case), case)
+
+    assert estimate["head"] == 4 * 4 * case.completion * case.sizes["vocab_size"]  # rows and fp32
+    assert estimate["activations"] + estimate["head"] == pytest.approx(kept, rel=0.15)
+    assert sum(estimate.values()) == pytest.approx(peak, rel=0.15)
+
+
+def _small(case):
+    return case._replace(
         sizes=case.sizes | {"num_hidden_layers": 2},
         prompt=case.prompt // 2,
         completion=case.completion // 2,
         pass_tokens=case.pass_tokens and case.pass_tokens // 2,
     )
-    estimate = memory_of(shape_of_config(model_of(small)), small.settings(), small.device)
-
-    errors = errors_of(estimate, measured_bytes(small))
-
-    assert max(map(abs, errors.values())) <= 0.15, errors
 
 
 def test_weights_and_adapters_are_counted_by_hand():

@@ -71,6 +71,16 @@ def test_the_time_of_a_run_is_its_tokens_over_the_pace():
     assert found.total == pytest.approx(sum(found))
 
 
+def test_queries_judged_with_another_users_records_as_well_take_twice_the_time():
+    pace = Pace(trained=100.0, read=200.0, decoded=10.0)
+    once, twice = (
+        duration_of(shape_of("Qwen/Qwen2.5-0.5B"), resolve(flags={"policy.eval_swapped": swapped}), pace).held_out
+        for swapped in (False, True)
+    )
+
+    assert twice == 2 * once
+
+
 def test_the_time_of_a_warm_start_on_own_samples_is_also_that_of_drawing_them():
     flags = {"warm_start.max_queries": 8, "warm_start.samples": 7, "generation.batch_size": 10}
     lengths = {"prompt.max_tokens": 100, "policy.max_new_tokens": 20}

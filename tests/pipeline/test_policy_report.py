@@ -108,6 +108,17 @@ def test_reward_and_held_out_score_share_their_steps(run):
     assert heldout[0][0] < reward[0][0]
 
 
+def test_the_held_out_score_with_another_users_records_is_a_second_line_of_its_chart(run):
+    for step in (0, 2):
+        run.append_log({"step": step, "heldout": 0.2, "heldout_swapped": 0.1})
+    _training(run, 2)
+
+    chart = _charts(html_report(run, METRICS, seed=0))["Held-out score, greedy, on dev queries"]
+
+    assert [text.text for text in chart.iter("text")][-2:] == ["held out", "with another user's records"]
+    assert len(list(chart.iter("polyline"))) == 2
+
+
 def test_of_a_step_that_was_logged_twice_the_later_line_counts(run):
     _training(run, 2)
     run.append_log({"step": 2, "reward": 0.0})

@@ -18,8 +18,8 @@ from prlm_cli.pipeline.profile_noise import MAX_OTHERS, ProfileNoise, noisy, rea
 from prlm_cli.pipeline.retrieve import retrieve
 from prlm_cli.pipeline.train_policy import train_policy
 from prlm_cli.training import grpo
+from tests.pipeline.policy_runs import interrupt
 from tests.pipeline.small import Notes, asked, small
-from tests.pipeline.test_train_policy import interrupt
 from tests.retrievers.corpora import documents, in_new_store, is_forbidden, queries
 from tests.training.test_grpo import lengths
 
@@ -126,7 +126,7 @@ def kept(monkeypatch):
     monkeypatch.setattr(grpo.PolicyTrainer, "__init__", keep_prompts)
     monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
     monkeypatch.setattr(module, "_rewards", lambda config, context: {"measure": (reward, 1.0)})
-    monkeypatch.setattr(module, "_mean_overlap", lambda policy, queries, config: found.held_out.extend(queries) or 0.0)
+    monkeypatch.setattr(module, "_overlaps", lambda policy, queries, config: found.held_out.extend(queries) or [0.0])
     return found
 
 

@@ -68,9 +68,9 @@ def judge_by_every_letter():
 
     def score(policy, queries, config):
         answers = "".join(g.completion for g in module.generate(queries, policy, config, temperature=0.0))
-        return 1 - zlib.crc32(answers.encode()) / 2**32
+        return [1 - zlib.crc32(answers.encode()) / 2**32]
 
-    module._mean_overlap = score
+    module._overlaps = score
 
 
 def limit_files(size):

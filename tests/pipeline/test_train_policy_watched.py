@@ -23,7 +23,7 @@ from prlm_cli.pipeline.best_adapter import BestAdapter
 from prlm_cli.pipeline.forget import forget
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.index import index
-from prlm_cli.pipeline.policies import Policy, choose_policy
+from prlm_cli.pipeline.policies import choose_policy
 from prlm_cli.pipeline.run_log import read_log
 from prlm_cli.pipeline.samples import read_samples
 from prlm_cli.pipeline.train_policy import train_policy
@@ -40,13 +40,6 @@ def workspace(tmp_path):
     return indexed(tmp_path)
 
 
-@pytest.fixture
-def lively(monkeypatch):
-    """Completions that end, and a reward with spread: a random model writes neither form nor overlap."""
-    monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
-    monkeypatch.setattr(module, "_rewards", lambda config, context: {"measure": (lengths, 1.0)})
-
-
 def _plain(model, *assignments):
     return small(
         model, "warm_start.kind=none", "prompt.reasoning=off", "policy.reward_model=none", "watchdog.window=1",
@@ -61,7 +54,7 @@ def _weights(folder):
 def _scored(monkeypatch, *scores):
     """Held-out scores, in the order of the evaluations."""
     found = iter(scores)
-    monkeypatch.setattr(module, "_mean_overlap", lambda policy, queries, config: next(found))
+    monkeypatch.setattr(module, "_overlaps", lambda policy, queries, config: [next(found)])
 
 
 def test_a_signal_that_is_to_stop_the_run_ends_it_with_the_best_adapter(tiny_model, workspace):

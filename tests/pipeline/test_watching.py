@@ -1,4 +1,7 @@
-"""Each signal of the watchdog is set off by a training of a tiny model that goes wrong in that way."""
+"""Each signal of the watchdog is set off by a training of a tiny model that goes wrong in that way.
+
+`profile_ignored` needs held-out queries and other users: `test_profile_ignored.py` has it.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +58,12 @@ def blank(*, completions, queries):
     return [float(not text.strip()) for text in completions]
 
 
+def giving_up(*, completions, queries):
+    """Scores as `lengths` does, but not what is long."""
+    values = lengths(completions=completions, queries=queries)
+    return [value if len(text) < 5 else None for text, value in zip(completions, values, strict=True)]
+
+
 class Breaking:
     """A reward that becomes another after two steps."""
 
@@ -104,11 +113,13 @@ def watched(tiny_model, folder, reward=lengths, *, watchdog=None, others=None, o
 _RUNS = {
     "reward": {"reward": Breaking(lengths, nothing), "steps": 3},
     "zero_variance": {"reward": constant, "steps": 1},
+    "unscored": {"reward": giving_up, "steps": 1},
     "length": {"reward": longer, "max_new_tokens": 24, "steps": 6, "opinion": 0.3},
     "clipped": {"max_new_tokens": 2, "steps": 1},
     "format": {"reward": blank, "steps": 6},
     "entropy": {"reward": letters, "steps": 5},
     "copying": {"reward": letters, "steps": 5},
+    "clip_ratio": {"num_iterations": 4, "steps": 4},
     "reward_hacking": {
         "reward": nothing,
         "others": {"personalization": (letters, 1.0), "overlap": (other_letters, 0.1)},
@@ -119,11 +130,21 @@ _RUNS = {
 }
 
 
-@pytest.mark.parametrize("signal", SIGNALS)
+def test_every_signal_is_provoked():
+    assert {*_RUNS, "profile_ignored"} == set(SIGNALS)
+
+
+@pytest.mark.parametrize("signal", _RUNS)
 def test_a_training_that_goes_wrong_sets_off(tiny_model, tmp_path, signal):
     told, _ = watched(tiny_model, tmp_path, **_RUNS[signal])
 
     assert signal in told
+
+
+def test_rollouts_that_are_used_once_have_no_ratio_to_clip(tiny_model, tmp_path):
+    _, lines = watched(tiny_model, tmp_path, steps=4)
+
+    assert {line["clip_ratio/region_mean"] for line in lines} == {0.0}
 
 
 def test_a_gradient_that_stays_zero_sets_off_its_signal(tiny_model, tmp_path):

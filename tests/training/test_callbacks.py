@@ -20,7 +20,8 @@ from prlm_cli.training.callbacks import (
     Watch,
 )
 from prlm_cli.training.checkpoints import newest_complete, step_of
-from prlm_cli.training.supervised import Example, train_supervised
+from prlm_cli.training.completion_trainer import Example
+from prlm_cli.training.supervised import train_supervised
 from tests.training.tiny import trainable
 
 
@@ -203,12 +204,15 @@ _QUIET = {"loss": 0.0, "frac_reward_zero_std": 0.0}
 _CONSTANT = {"loss": 0.0, "frac_reward_zero_std": 1.0}
 
 
-def _watched(settings, logs, *, earlier=None, start=0):
-    """What is told of the steps after `start`, and whether the training is to stop."""
+def _watched(settings, logs, *, earlier=None, start=0, added=None):
+    """What is told of the steps after `start`, and whether the training is to stop; `added` comes before a step."""
     told, control = [], TrainerControl()
     watch = Watch(settings, earlier or {}, lambda step, alarm: told.append((step, alarm.signal)))
     watch.on_train_begin(None, TrainerState(global_step=start), control)
     for step, figures in enumerate(logs, start=start + 1):
+        if step in (added or {}):
+            watch.add(added[step])
+        watch.on_log(None, TrainerState(global_step=step), control, {"epoch": 1.0})
         watch.on_log(None, TrainerState(global_step=step), control, figures)
     assert control.should_training_stop == (watch.stopped_by is not None)
     return told, watch.stopped_by
@@ -228,6 +232,14 @@ def test_the_watchdog_of_a_run_that_goes_on_knows_the_steps_before_and_none_afte
     assert _watched(settings, [_QUIET], earlier={1: _CONSTANT, 2: _CONSTANT}, start=2) == ([(3, "zero_variance")], None)
     assert _watched(settings, [_CONSTANT], earlier=earlier, start=3) == ([], None)  # it was told of before
     assert _watched(settings, [_QUIET], earlier=earlier, start=1) == ([], None)
+
+
+def test_a_figure_from_elsewhere_counts_once_with_the_step_that_is_logged_next():
+    settings, low, high = WatchdogSettings(window=2), {"heldout_gain_low": -1.0}, {"heldout_gain_low": 1.0}
+    ignored = "profile_ignored"
+
+    assert _watched(settings, [_QUIET] * 4, added={2: low}) == ([(2, ignored)], None)
+    assert _watched(settings, [_QUIET] * 4, added={1: low, 2: high, 4: low}) == ([(1, ignored), (4, ignored)], None)
 
 
 def test_what_is_no_step_of_the_training_is_not_watched():

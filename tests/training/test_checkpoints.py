@@ -15,7 +15,8 @@ from prlm_cli.core.errors import StorageError
 from prlm_cli.core.reporting import Silent
 from prlm_cli.core.settings import WarmStartSettings
 from prlm_cli.training.checkpoints import SealCheckpoints, is_complete, newest_complete, seal, step_of
-from prlm_cli.training.supervised import Example, train_supervised
+from prlm_cli.training.completion_trainer import Example
+from prlm_cli.training.supervised import train_supervised
 from tests.killed import killed_at_operation
 from tests.training.test_grpo import train as train_grpo
 from tests.training.tiny import largest_difference, trainable, weights_of

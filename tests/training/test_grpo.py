@@ -333,6 +333,7 @@ def test_a_query_that_a_reward_does_not_apply_to_is_passed_over(tiny, tmp_path):
     train(*tiny, tmp_path, reward, prompts_per_step=4, callbacks=[figures])
 
     assert all(math.isfinite(line["reward"]) for line in figures.lines[:2])
+    assert [line["completions/unscored"] for line in figures.lines[:2]] == [0.25, 0.25]
 
 
 def test_a_reward_that_applies_to_no_query_of_a_step_leaves_the_others_to_train(tiny, tmp_path):

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.settings import WatchdogSettings
-from prlm_cli.training.watchdog import COPY_RATE, FORMAT, OVERLAP, REWARD_MODEL, SIGNALS, Watchdog
+from prlm_cli.training.watchdog import (
+    CLIP_RATIO,
+    COPY_RATE,
+    FORMAT,
+    OVERLAP,
+    PROFILE_GAIN,
+    REWARD_MODEL,
+    SIGNALS,
+    UNSCORED,
+    Watchdog,
+)
 
 LENGTH, CLIPPED, CONSTANT = "completions/mean_length", "completions/clipped_ratio", "frac_reward_zero_std"
 # Figures of a training in which nothing is wrong: what each may be.
@@ -18,13 +28,16 @@ _QUIET = {
     "reward": (0.4, 0.6),
     "reward_std": (0.3, 0.4),
     CONSTANT: (0.0, 0.5),
+    UNSCORED: (0.0, 0.0),
     LENGTH: (5.0, 9.0),
     CLIPPED: (0.0, 0.3),
     FORMAT: (0.8, 1.0),
     "entropy": (0.5, 1.0),
     COPY_RATE: (0.1, 0.3),
+    CLIP_RATIO: (0.0, 0.2),
     "grad_norm": (0.5, 4.0),
     "kl": (0.0, 0.2),
+    PROFILE_GAIN: (0.001, 0.5),
 }
 
 
@@ -77,11 +90,13 @@ _CASES = {
         6,
     ),
     "zero_variance": (steps(CONSTANT, 0, 1, 1), {"zero_variance": 1.0}, 3),
+    "unscored": (steps(UNSCORED, 0, 0, 0.5), {"unscored": 0.25}, 3),
     "length": (steps(LENGTH, 4, 4, 4, 14), {"length": 2.25}, 4),
     "clipped": (steps(CLIPPED, 0.1, 0.4, 0.4), {"clipped": 0.4}, 3),
     "format": (steps(FORMAT, 1, 1, 0.5), {"format": 0.25}, 3),
     "entropy": (steps("entropy", 1, 1, 0.3, 0.3), {"entropy": 0.3}, 4),
     "copying": (steps(COPY_RATE, 0.1, 0.1, 0.9, 0.1), {"copying": 0.4}, 3),
+    "clip_ratio": (steps(CLIP_RATIO, 0, 0.25, 0.25), {"clip_ratio": 0.25}, 3),
     "reward_hacking": (
         [{REWARD_MODEL: n / 20, OVERLAP: -n + (n % 3)} for n in range(20)],
         {"reward_hacking": -1.0},
@@ -89,11 +104,12 @@ _CASES = {
     ),
     "gradient": (steps("grad_norm", 1, 1, 1, 11), {"gradient": 11.0}, 4),
     "kl": (steps("kl", 0.1, 0.1, 0.4), {"kl": 0.25}, 3),
+    "profile_ignored": (steps(PROFILE_GAIN, 0.1, 0), {"profile_ignored": -1e-6}, 2),
 }
 
 
 @pytest.mark.parametrize("signal", _CASES)
-def test_a_signal_fires_beyond_its_threshold_and_not_at_it(signal):
+def test_a_signal_fires_by_its_threshold_and_no_sooner(signal):
     lines, silent, step = _CASES[signal]
 
     assert fired(lines) == [(step, signal)]
@@ -136,6 +152,14 @@ def test_a_history_shorter_than_the_window_tells_nothing():
 
     assert fired(lines, window=10) == []
     assert {name for _, name in fired([*lines, lines[0]], window=10)} == {"zero_variance", "clipped", "format", "kl"}
+
+
+def test_whether_the_profile_is_used_is_told_by_the_last_evaluation_whatever_the_window():
+    assert fired(steps(PROFILE_GAIN, -0.1), window=10) == [(1, "profile_ignored")]
+    assert fired(steps(PROFILE_GAIN, 0.1, -0.1, 0.1, 0.1, -0.1), window=10) == [
+        (2, "profile_ignored"),
+        (5, "profile_ignored"),
+    ]
 
 
 def test_an_alarm_comes_again_once_it_has_passed():

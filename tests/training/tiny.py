@@ -10,6 +10,8 @@ import torch
 from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -57,6 +59,12 @@ KINDS = list(_KINDS)
 def adapted(kind: str) -> Any:
     """A random model with a random adapter, whose gradients are therefore not zero."""
     return _adapted(_base(kind))
+
+
+def scaled() -> Any:
+    """The same of a kind that scales its logits after the head."""
+    torch.manual_seed(0)
+    return _adapted(GraniteForCausalLM(GraniteConfig(**_SIZES, logits_scaling=0.25)))
 
 
 def quantised(kind: str, folder: Path) -> Any:

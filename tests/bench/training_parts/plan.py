@@ -21,6 +21,7 @@ from prlm_cli.models.adapters import add_adapter
 from prlm_cli.models.shapes import shape_of_config
 from prlm_cli.pipeline.memory import DeviceKind, Memory, memory_of
 from prlm_cli.training import shared_prefix
+from prlm_cli.training.completion_trainer import Example, negative_logp
 from prlm_cli.training.micro_batches import Group, packed_passes
 from tests.bench.figures import Figures, progress
 
@@ -42,7 +43,7 @@ class Case(NamedTuple):
     pass_tokens: int | None = None
 
     def settings(self) -> Config:
-        """The settings of that step: no reward model, no warm start."""
+        """The settings of that step, and of a warm start on half of its completions: no reward model."""
         return resolve(
             flags={
                 "prompt.max_tokens": self.prompt,
@@ -53,9 +54,13 @@ class Case(NamedTuple):
                 **({"policy.micro_batch_tokens": self.pass_tokens} if self.pass_tokens else {}),
                 "policy.reward_model": "none",
                 "policy.eval_queries": 0,
-                "warm_start.kind": "none",
+                "warm_start.batch_size": self.group // 2,
             }
         )
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """That of the device, had on a CPU."""
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.device == "cuda")
 
 
 def _sizes(hidden: int, intermediate: int, layers: int, heads: int, key_value_heads: int) -> dict[str, int]:
@@ -70,7 +75,14 @@ def _sizes(hidden: int, intermediate: int, layers: int, heads: int, key_value_he
     }
 
 
-ERRORS = ("plan_error", "plan_activations_error", "plan_peak_error", "plan_rollout_error")
+ERRORS = (
+    "plan_error",
+    "plan_activations_error",
+    "plan_peak_error",
+    "plan_rollout_error",
+    "plan_warm_start_error",
+    "plan_warm_start_peak_error",
+)
 CASES = (
     Case("llama_fp32", "llama", _sizes(256, 704, 6, 4, 2), "cpu", 320, 48, 8, 1),
     Case("qwen_fp32_checkpointing", "qwen2", _sizes(384, 1024, 8, 6, 2), "cpu", 512, 32, 4, 2, "on"),
@@ -81,12 +93,14 @@ CASES = (
 
 
 class Measured(NamedTuple):
-    """Bytes: what stays, what is kept for the backward pass, and the peaks of the two phases on top of what stays."""
+    """Bytes: what stays, what is kept for the backward pass, and the peaks of the phases on top of what stays."""
 
     lasting: float
     kept: float
     update: float
     rollout: float
+    warm_start_kept: float
+    warm_start: float
 
 
 def measure(figures: Figures, cases: tuple[Case, ...] = CASES) -> None:
@@ -104,9 +118,12 @@ def measure(figures: Figures, cases: tuple[Case, ...] = CASES) -> None:
 
 
 def errors_of(estimate: Memory, measured: Measured) -> dict[str, float]:
-    """Estimate over measurement, minus one: of all but working memory, of what is kept, of the peak, of rollouts."""
+    """Estimate over measurement, minus one: of all but working memory, of what is kept, of the peak, of rollouts.
+
+    Of the warm start, which is no part of these: of what is kept, and of its peak.
+    """
     lasting = sum(estimate.lasting.values())
-    update, rollout = estimate.phases["update"], estimate.phases["rollout"]
+    update, rollout, start = (estimate.phases[name] for name in ("update", "rollout", "warm start"))
     kept = update["activations"] + update["head"]
     phases = max(sum(update.values()), sum(rollout.values()))
     busiest = max(measured.update, measured.rollout)
@@ -115,17 +132,15 @@ def errors_of(estimate: Memory, measured: Measured) -> dict[str, float]:
         "plan_activations_error": kept / measured.kept - 1,
         "plan_peak_error": (lasting + phases) / (measured.lasting + busiest) - 1,
         "plan_rollout_error": sum(rollout.values()) / measured.rollout - 1,
+        "plan_warm_start_error": (start["activations"] + start["head"]) / measured.warm_start_kept - 1,
+        "plan_warm_start_peak_error": (lasting + sum(start.values())) / (measured.lasting + measured.warm_start) - 1,
     }
 
 
 def measured_bytes(case: Case) -> Measured:
     """What one step of a random model takes."""
-    torch.manual_seed(0)
-    model, settings = _model(case), case.settings()
+    model, settings = model_of(case), case.settings()
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], foreach=False)
-
-    def precision() -> AbstractContextManager[Any]:
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=case.device == "cuda")
 
     def forward() -> torch.Tensor:
         completion = list(range(10, 10 + case.completion))
@@ -134,7 +149,7 @@ def measured_bytes(case: Case) -> Measured:
         ]
         largest = max(packed_passes(groups, case.pass_tokens), key=lambda one: one.tokens)
         given = [(group.prompt, group.completions) for group in largest.groups]
-        with precision():
+        with case.precision():
             scored = shared_prefix.score_groups(model, given, 0.7)
         return torch.stack([one.logps.sum() for group in scored for one in group]).sum()
 
@@ -144,7 +159,7 @@ def measured_bytes(case: Case) -> Measured:
     def rollout() -> None:
         prompts = [[group + 1] * (case.prompt - group) for group in range(case.prompts)]  # of different lengths
         draw = shared_prefix.StreamSampling(settings.policy.temperature, case.prompts * case.group)
-        with precision():
+        with case.precision():
             shared_prefix.rollouts(model, prompts, case.group, draw=draw, max_new_tokens=case.completion, stop_ids=())
 
     kept = kept_bytes(model, forward)
@@ -153,7 +168,21 @@ def measured_bytes(case: Case) -> Measured:
     state = sum(tensor.nbytes for of_one in optimiser.state.values() for tensor in of_one.values())
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     lasting = sum(p.nbytes for p in model.parameters()) + trained + state
-    return Measured(lasting, kept, peak_bytes(update), peak_bytes(rollout))
+    return Measured(lasting, kept, peak_bytes(update), peak_bytes(rollout), *warm_start_bytes(model, case))
+
+
+def warm_start_bytes(model: Any, case: Case) -> tuple[float, float]:
+    """What one step of the warm start keeps for the backward pass, and its peak."""
+    completion = list(range(10, 10 + case.completion))
+    # Of different lengths, so that there is padding and a mask.
+    lengths = range(case.prompt, case.prompt - case.settings().warm_start.batch_size, -1)
+    examples = [Example([length] * length, completion) for length in lengths]
+
+    def forward() -> torch.Tensor:
+        with case.precision():
+            return negative_logp(model, examples, 0)
+
+    return kept_bytes(model, forward), peak_bytes(lambda: forward().backward())
 
 
 def kept_bytes(model: torch.nn.Module, forward: Callable[[], object]) -> float:
@@ -202,7 +231,9 @@ def config_of(case: Case) -> Any:
     return AutoConfig.for_model(case.family, **case.sizes, tie_word_embeddings=True)
 
 
-def _model(case: Case) -> Any:
+def model_of(case: Case) -> Any:
+    """The random model of a case, with an adapter, as it is trained."""
+    torch.manual_seed(0)
     base = AutoModelForCausalLM.from_config(config_of(case))
     model = add_adapter(
         base.to(torch.float32 if case.device == "cpu" else torch.bfloat16), case.settings().model, seed=0
