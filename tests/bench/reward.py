@@ -112,7 +112,8 @@ def _add_quality(part: PartQuality, figures: Figures) -> None:
     assert model.interaction
     figures.add("interaction_accuracy", model.interaction.overall.mean, "share")
     figures.add("interaction_accuracy_low", model.interaction.overall.low, "share")
-    figures.add("twin_interaction", part.controls[BLIND].max_abs_interaction or 0.0, "logits")
+    if BLIND in part.controls:  # reward.twin=false trains none
+        figures.add("twin_interaction", part.controls[BLIND].max_abs_interaction or 0.0, "logits")
     figures.add("ablated_accuracy", ablation.removed.kinds["own>swapped"].mean, "share")
     if part.length.gap is not None:
         figures.add("length_matched_gap", abs(part.length.gap), "share")
