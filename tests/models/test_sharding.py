@@ -9,6 +9,7 @@ from torch.distributed.tensor import DTensor
 from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 
 from prlm_cli.core.errors import SettingsError
+from prlm_cli.models.packing import backbone
 from prlm_cli.models.sharding import is_sharded, pass_along, shard, whole
 from prlm_cli.training import shared_prefix
 from tests.training.tiny import adapted, largest_difference
@@ -61,6 +62,23 @@ def test_the_frozen_weights_of_layers_are_in_parts_and_nothing_else_changes(mode
     assert largest_difference(_gradients(sharded), _gradients(model)) < 1e-6
     assert torch.equal(_logits(sharded), _logits(model))
     assert _in_parts(sharded) == of_layers
+
+
+def test_a_layer_is_whole_only_while_it_computes_or_is_passed_back(models):
+    _, sharded = models
+    seen = []
+
+    def see(*_):
+        seen.append([not isinstance(layer.mlp.down_proj.base_layer.weight, DTensor) for layer in layers])
+
+    layers = backbone(sharded).layers
+    for layer in layers:
+        layer.mlp.register_forward_pre_hook(see)
+        layer.mlp.register_full_backward_hook(see)
+    _gradients(sharded)
+
+    first, second = [True, False], [False, True]
+    assert seen == [first, second, second, first]
 
 
 def test_gathered_weights_stay_so_until_the_end_of_the_block(models):
