@@ -28,6 +28,9 @@ def plan(
         list[str] | None, typer.Option("--vram", metavar="SIZE", help="Card to plan for, as 8gb; repeatable.")
     ] = None,
     fit: options.Fit = None,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="Processes that train, each on a card of its own.")
+    ] = 1,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Time the model here, for the time of a run.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -47,8 +50,8 @@ def plan(
     cards = [size_of_card(size) for size in vram or []] or CARDS
     asked = config
     if fit:
-        config = fitted(config, size_of_card(fit), "cuda")
-    planned = run(config, cards=cards, measure_pace=calibrate, reporter=ui.Terminal())
+        config = fitted(config, size_of_card(fit), "cuda", processes)
+    planned = run(config, cards=cards, processes=processes, measure_pace=calibrate, reporter=ui.Terminal())
     if json:
         ui.print_json({**planned.as_dict(), "settings": changes(asked, config)})
         return

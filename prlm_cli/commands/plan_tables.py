@@ -37,10 +37,11 @@ def print_dry_run(config: Config, *, as_json: bool, stages: Sequence[str] | None
 def _plan_or_note(config: Config) -> Plan | None:
     """The plan; None where the model's configuration cannot be had or planned for, which is no reason to stop."""
     from prlm_cli.core.errors import PrlmError
+    from prlm_cli.core.ranks import world_size
     from prlm_cli.pipeline.plan import plan
 
     try:
-        return plan(config)
+        return plan(config, processes=world_size())
     except PrlmError as error:
         ui.note(f"no plan: {error}")
         return None
@@ -48,8 +49,9 @@ def _plan_or_note(config: Config) -> Plan | None:
 
 def print_plan(plan: Plan, settings: Sequence[str] = (), *, prefix: str = "") -> None:
     """Memory by part, the cards, the time, and the settings that were chosen to fit; each line behind the prefix."""
+    of_several = f", each of {plan.processes} processes" if plan.processes > 1 else ""
     ui.print_table(
-        [f"{plan.model}, {plan.parameters / 1e6:,.0f} M", *(_PRECISIONS[device] for device in plan.memory)],
+        [f"{plan.model}, {plan.parameters / 1e6:,.0f} M{of_several}", *(_PRECISIONS[device] for device in plan.memory)],
         _rows(plan),
         prefix=prefix,
     )

@@ -51,7 +51,7 @@ def train_policy(
     Example: prlm train-policy --config recipes/cpu.toml --seed 1
     """
     from prlm_cli.core import jsonl
-    from prlm_cli.core.ranks import is_main
+    from prlm_cli.core.ranks import is_main, world_size
     from prlm_cli.core.records import Query
 
     options.quieten_libraries()
@@ -59,7 +59,7 @@ def train_policy(
         from prlm_cli.pipeline.fit import size_of_card
         from prlm_cli.pipeline.plan import fitted
 
-        config = fitted(config, size_of_card(fit))
+        config = fitted(config, size_of_card(fit), processes=world_size())
     if dry_run:
         if is_main():
             print_dry_run(config, as_json=json)

@@ -255,6 +255,9 @@ class PolicySettings(Section, kw_only=True, frozen=True):
         "Random numbers of the rollouts: one stream for all, or one each, the same with any number of processes; auto: "
         "one each where there are several processes.",
     ] = "auto"
+    shard_base: Annotated[
+        bool, "Keep a part of the base's weights in each of several processes; whole, layer by layer, for an update."
+    ] = False
     loss_type: Annotated[
         Literal["grpo", "dr_grpo", "dapo", "gspo"], "Normalisation of the loss; gspo has one ratio a completion."
     ] = "dapo"

@@ -76,12 +76,13 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_base(folder: Path, settings: ModelSettings) -> Any:
+def load_base(folder: Path, settings: ModelSettings, *, on_cpu: bool = False) -> Any:
     """The base model on the best device here: bf16 on a GPU, fp32 on a CPU, NF4 with `qlora`.
 
     Args:
         folder: From `resolve_model`.
         settings: Whether to quantise.
+        on_cpu: Leave it on the CPU, in the precision that it will have on the device.
 
     Raises:
         MissingError: If 4-bit loading does not work here.
@@ -89,7 +90,9 @@ def load_base(folder: Path, settings: ModelSettings) -> Any:
     from transformers import AutoModelForCausalLM
 
     device, dtype = device_and_dtype()
-    options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "device_map": {"": device}}
+    options: dict[str, Any] = {"dtype": dtype, "local_files_only": True}
+    if not on_cpu:  # a map that names the CPU would have PEFT spread the model over the GPUs
+        options["device_map"] = {"": device}
     if settings.qlora:
         options["quantization_config"] = _nf4(dtype)
     with quiet_libraries():

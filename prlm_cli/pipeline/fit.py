@@ -46,7 +46,7 @@ def size_of_card(text: str) -> float:
     return float(found[1]) * GIB
 
 
-def fit(shape: Shape, config: Config, limit: float, device: DeviceKind) -> Config:
+def fit(shape: Shape, config: Config, limit: float, device: DeviceKind, processes: int = 1) -> Config:
     """The configuration with the passes, and if need be the lengths, that fit.
 
     Args:
@@ -54,20 +54,22 @@ def fit(shape: Shape, config: Config, limit: float, device: DeviceKind) -> Confi
         config: The resolved settings; returned as they are if they fit.
         limit: Bytes.
         device: What it is to run on.
+        processes: How many there are, each with a device of its own.
 
     Raises:
         OutOfMemoryError: If nothing of this is enough.
         MissingError: If the reward model's configuration is nowhere to be had.
     """
     for candidate in (config, *_candidates(shape, config, device)):
-        if fitted := _with_smaller_passes(shape, candidate, limit, device):
+        if fitted := _with_smaller_passes(shape, candidate, limit, device, processes):
             return fitted
     smallest = structs.replace(
         config,
         warm_start=structs.replace(config.warm_start, micro_batch=1),
         generation=structs.replace(config.generation, batch_size=1),
     )
-    least = min(memory_of(shape, candidate, device).peak for candidate in _candidates(shape, smallest, device))
+    candidates = _candidates(shape, smallest, device)
+    least = min(memory_of(shape, candidate, device, processes).peak for candidate in candidates)
     raise OutOfMemoryError(
         f"{config.model.name} takes {least / GIB:.1f} GiB at the least, {limit / GIB:g} are there",
         hint="use a smaller model" if config.model.qlora else "try --qlora or a smaller model",
@@ -114,9 +116,11 @@ def _work(shape: Shape, config: Config, device: DeviceKind) -> float:
     return tokens_of_step(shape, config) * passes
 
 
-def _with_smaller_passes(shape: Shape, config: Config, limit: float, device: DeviceKind) -> Config | None:
+def _with_smaller_passes(
+    shape: Shape, config: Config, limit: float, device: DeviceKind, processes: int
+) -> Config | None:
     """The configuration, its warm start and its held-out answers in passes that fit; None if the rest does not."""
-    while (memory := memory_of(shape, config, device)).peak > limit:
+    while (memory := memory_of(shape, config, device, processes)).peak > limit:
         warm, generation = config.warm_start, config.generation
         is_star = memory.busiest == "star samples"
         rows = generation.batch_size if is_star else min(generation.batch_size, config.policy.eval_queries)

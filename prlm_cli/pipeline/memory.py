@@ -13,6 +13,9 @@ for the backward pass (counted on the saved tensors of Llama and Qwen2):
 5. the mask as numbers: packed, once, for what follows the prompts; else once a layer.
 
 Gradient checkpointing keeps a layer's input instead, and all of this for one layer at a time.
+
+Of several processes, each takes its share of the prompts of a step. Where they share the base (`models.sharding`), each
+keeps its part of every layer's weights; all of them in each phase but the update.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import structs
 
 from prlm_cli.core.settings import Config, PolicySettings
 from prlm_cli.models.shapes import Shape, parameters_of
@@ -45,6 +50,8 @@ _TILE = 2**23  # logits: `training.token_logps.TILE`, which is not imported beca
 _DECODING_COPIES = 4
 # A layer's gradients while it is passed back, as a share of what it keeps.
 _BACKWARD_SHARE = 0.5
+# Of layers in parts, how many are whole at one time in an update: one at work, and two on their way from the processes.
+_WHOLE_LAYERS = 3
 # What CUDA itself and its kernels take, and what its allocator cannot use: allowances, not measured here.
 _CUDA_CONTEXT = 0.8 * GIB
 _CUDA_FRAGMENTATION = 0.1
@@ -72,20 +79,22 @@ class Memory:
         return sum(self.lasting.values()) + sum(self.phases[self.busiest].values()) + self.overhead
 
 
-def memory_of(shape: Shape, config: Config, device: DeviceKind) -> Memory:
-    """The memory of `train-policy` with these settings.
+def memory_of(shape: Shape, config: Config, device: DeviceKind, processes: int = 1) -> Memory:
+    """The memory of `train-policy` with these settings, in the process that takes the most: the main one.
 
     Args:
         shape: Of the base model.
         config: The resolved settings; prompts and completions are reckoned at their full length.
         device: Weights are fp32 on a cpu and bf16 on cuda, as `load_base` has them.
+        processes: How many there are, each with a device of its own.
 
     Raises:
         MissingError: If the reward model is one of its own whose configuration is nowhere to be had.
     """
     size = bytes_of_number(device)
     lasting = _lasting(shape, config, size)
-    phases = {"rollout": _rollout(shape, config, size), "update": _update(shape, config, device)}
+    own = _of_one_process(config, processes)
+    phases = {"rollout": _rollout(shape, own, size), "update": _update(shape, own, device)}
     batch = config.generation.batch_size
     if config.policy.eval_queries:
         phases["held-out answers"] = _answers(shape, min(config.policy.eval_queries, batch), config, size)
@@ -93,8 +102,20 @@ def memory_of(shape: Shape, config: Config, device: DeviceKind) -> Memory:
         phases["warm start"] = _warm_start(shape, config, device)
         if config.warm_start.kind == "star":
             phases["star samples"] = _answers(shape, batch, config, size)
+    if config.policy.shard_base:
+        layers = size * (shape.linear_parameters + shape.linear_biases)
+        lasting["weights"] -= layers - layers / processes
+        for name, parts in phases.items():
+            whole = _WHOLE_LAYERS * layers / shape.layers if name == "update" else layers - layers / processes
+            parts["whole layers"] = whole
     tensors = Memory(lasting, phases, 0.0).peak
     return Memory(lasting, phases, _CUDA_CONTEXT + _CUDA_FRAGMENTATION * tensors if device == "cuda" else 0.0)
+
+
+def _of_one_process(config: Config, processes: int) -> Config:
+    """The configuration of a training of the prompts that each process has in a step."""
+    prompts = math.ceil(config.policy.prompts_per_step / processes)
+    return structs.replace(config, policy=structs.replace(config.policy, prompts_per_step=prompts))
 
 
 def bytes_of_number(device: DeviceKind) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import structs
 
-from prlm_cli.core.errors import OutOfMemoryError
+from prlm_cli.core.errors import OutOfMemoryError, SettingsError
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config
 from prlm_cli.models.loading import device_and_dtype
@@ -32,10 +32,11 @@ class Card:
 
 @dataclass(frozen=True)
 class Plan:
-    """A training before it starts; bytes by device, in the precision that weights have on it."""
+    """A training before it starts; bytes of one process by device, in the precision that weights have on it."""
 
     model: str
     parameters: int
+    processes: int
     shares_prompts: bool
     memory: dict[DeviceKind, Memory]
     cards: list[Card]
@@ -46,6 +47,7 @@ class Plan:
         return {
             "model": self.model,
             "parameters": self.parameters,
+            "processes": self.processes,
             "shares_prompts": self.shares_prompts,
             "memory": {device: _as_dict(memory) for device, memory in self.memory.items()},
             "cards": [
@@ -57,20 +59,27 @@ class Plan:
 
 
 def plan(
-    config: Config, *, cards: Sequence[float] = CARDS, measure_pace: bool = False, reporter: Reporter | None = None
+    config: Config,
+    *,
+    cards: Sequence[float] = CARDS,
+    processes: int = 1,
+    measure_pace: bool = False,
+    reporter: Reporter | None = None,
 ) -> Plan:
     """The plan of `train-policy` with these settings; weights are loaded only to measure the pace.
 
     Args:
         config: The resolved settings.
         cards: Sizes of cards to fit it on, in bytes.
-        measure_pace: Calibrate on this machine, for the time of a run.
+        processes: How many there are, each on a card of its own.
+        measure_pace: Calibrate on this machine, for the time of a run in one process.
         reporter: Told about progress.
 
     Raises:
         MissingError: If a model's configuration is nowhere to be had, or the model is not here to calibrate with.
-        SettingsError: If the model is no causal language model.
+        SettingsError: If the model is no causal language model, or one process is to share its base.
     """
+    _check(config, processes)
     shape = shape_of(config.model.name)
     devices: list[DeviceKind] = [device_here()]
     if "cuda" not in devices:
@@ -79,26 +88,30 @@ def plan(
     return Plan(
         model=config.model.name,
         parameters=shape.parameters,
+        processes=processes,
         shares_prompts=shape.packs,
-        memory={device: memory_of(shape, config, device) for device in devices},
-        cards=[_card(shape, config, size) for size in cards],
+        memory={device: memory_of(shape, config, device, processes) for device in devices},
+        cards=[_card(shape, config, size, processes) for size in cards],
         duration=duration_of(shape, config, pace) if pace else None,
     )
 
 
-def fitted(config: Config, limit: float, device: DeviceKind | None = None) -> Config:
+def fitted(config: Config, limit: float, device: DeviceKind | None = None, processes: int = 1) -> Config:
     """The configuration made to fit.
 
     Args:
         config: The resolved settings.
         limit: Bytes.
         device: What it is to run on; default: the one here.
+        processes: How many there are, each on a device of its own.
 
     Raises:
         OutOfMemoryError: If it cannot be.
         MissingError: If a model's configuration is nowhere to be had.
+        SettingsError: If one process is to share its base.
     """
-    return fit(shape_of(config.model.name), config, limit, device or device_here())
+    _check(config, processes)
+    return fit(shape_of(config.model.name), config, limit, device or device_here(), processes)
 
 
 def device_here() -> DeviceKind:
@@ -106,15 +119,24 @@ def device_here() -> DeviceKind:
     return "cpu" if device_and_dtype()[0] == "cpu" else "cuda"
 
 
-def _card(shape: Shape, config: Config, size: float) -> Card:
-    """Fitted as it is, or else with 4-bit weights."""
-    quantised = structs.replace(config, model=structs.replace(config.model, qlora=True))
+def _check(config: Config, processes: int) -> None:
+    if config.policy.shard_base and processes == 1:
+        raise SettingsError("policy.shard_base needs several processes", hint="`prlm plan --processes 2`")
+
+
+def _card(shape: Shape, config: Config, size: float, processes: int) -> Card:
+    """Fitted as it is, or else with 4-bit weights, which are not in parts."""
+    quantised = structs.replace(
+        config,
+        model=structs.replace(config.model, qlora=True),
+        policy=structs.replace(config.policy, shard_base=False),
+    )
     for candidate in (config, quantised):
         try:
-            found = fit(shape, candidate, size, "cuda")
+            found = fit(shape, candidate, size, "cuda", processes)
         except OutOfMemoryError:
             continue
-        return Card(size, memory_of(shape, found, "cuda").peak, changes(config, found))
+        return Card(size, memory_of(shape, found, "cuda", processes).peak, changes(config, found))
     return Card(size, None, None)
 
 

@@ -242,7 +242,13 @@ def _resolved(config: Config) -> Config:
 
 
 def load_policy(
-    config: Config, *, run: Run | None = None, adapter: Path | None = None, trainable: bool = False, reporter: Reporter
+    config: Config,
+    *,
+    run: Run | None = None,
+    adapter: Path | None = None,
+    trainable: bool = False,
+    sharded: bool = False,
+    reporter: Reporter,
 ) -> Policy:
     """The base model, with the adapter of a run (or of a folder) where given, or with a new one where it is to train.
 
@@ -251,6 +257,7 @@ def load_policy(
         run: The policy run to load.
         adapter: An adapter's folder, instead of a run.
         trainable: Whether the adapter is to be trained (on).
+        sharded: Whether each of several processes keeps a part of the base.
         reporter: Told about downloads.
 
     Raises:
@@ -264,12 +271,16 @@ def load_policy(
     folder = resolve_model(config.model.name, reporter)
     tokenizer = load_tokenizer(folder)
     codec = TokenizerCodec(tokenizer)
-    model = load_base(folder, config.model)
+    model = load_base(folder, config.model, on_cpu=sharded)
     weights = adapter or (run.adapter if run else None)
     if weights:
         model = adapters.load_adapter(model, weights, trainable=trainable)
     elif trainable:
         model = adapters.add_adapter(model, config.model, seed=config.seed)
+    if sharded:
+        from prlm_cli.models.sharding import shard
+
+        shard(model)
     name = run.name if run else (str(adapter) if adapter else UNTRAINED)
     folders = () if trainable else (folder, *([weights] if weights else []))
     return Policy(name, model, tokenizer, builder_for(config.prompt, codec), codec, folders)

@@ -65,6 +65,7 @@ def checked(config: Config) -> Config:
     check_trackers(config.policy.trackers)
     _check_rollouts(config)
     _check_processes(config.policy)
+    _check_shards(config)
     return config
 
 
@@ -172,8 +173,22 @@ def _check_processes(settings: PolicySettings) -> None:
             f"policy.prompts_per_step={prompts} cannot be split over {processes} processes",
             hint=f"use a multiple of {processes}",
         )
+
+
+def _check_shards(config: Config) -> None:
+    """Makes sure that the base can be in parts, where it is to be."""
     if ranks.asks_for_fsdp():
-        raise SettingsError("train-policy keeps the whole base in each process, without FSDP", hint="use --qlora")
+        raise SettingsError(
+            "the launcher's FSDP would split what is trained", hint="start without it, and set policy.shard_base=true"
+        )
+    if not config.policy.shard_base:
+        return
+    if ranks.world_size() == 1:
+        raise SettingsError("policy.shard_base needs several processes", hint="start them with `accelerate launch`")
+    if config.model.qlora:
+        raise SettingsError("policy.shard_base needs a 16-bit base", hint="leave out --qlora, or policy.shard_base")
+    if config.policy.rollouts == "vllm":
+        raise SettingsError("vLLM reads no base in parts", hint="policy.rollouts=hf, or leave out policy.shard_base")
 
 
 def _start_run(workspace: Workspace, config: Config) -> Run | None:

@@ -72,7 +72,8 @@ def train_policy(
             return settle(workspace, config, queries, name, resume=resume, force=force, reporter=reporter, held=held)
 
         job = _settled_by_main(settled) if ranks.world_size() > 1 else settled()
-        policy = load_policy(job.config, run=job.start, trainable=True, reporter=reporter)
+        sharded = job.config.policy.shard_base
+        policy = load_policy(job.config, run=job.start, trainable=True, sharded=sharded, reporter=reporter)
         check_prompts(job.start, policy.builder)
         run = job.run if ranks.is_main() else _copy_of(job.run, held.enter_context(workspace.scratch()))
         _train(run, policy, job, _context(job, policy, reporter), reporter)
@@ -103,6 +104,7 @@ def _disconnect() -> None:
 
 def _train(run: Run, policy: Policy, job: Job, context: RewardContext, reporter: Reporter) -> None:
     from prlm_cli.models.adapters import save_adapter
+    from prlm_cli.models.sharding import whole
     from prlm_cli.training import shared_prefix
     from prlm_cli.training.callbacks import NotFinite
     from prlm_cli.training.checkpoints import newest_step
@@ -126,11 +128,14 @@ def _train(run: Run, policy: Policy, job: Job, context: RewardContext, reporter:
 
     def evaluate(step: int) -> None:
         if job.held_out:
-            own = _overlaps(policy, job.held_out, config)
+            with whole(policy.model):
+                own = _overlaps(policy, job.held_out, config)
+                judged = {HELD_OUT: mean(own), **_beside_swapped(own, policy, job)}
             best.offer(step, mean(own), lambda folder: save_adapter(policy.model, folder))
-            watching.judged(step, {HELD_OUT: mean(own), **_beside_swapped(own, policy, job)})
+            watching.judged(step, judged)
         if config.policy.samples:
-            write_samples(run, step, policy, job.training[:SAMPLED_QUERIES], config)
+            with whole(policy.model):
+                write_samples(run, step, policy, job.training[:SAMPLED_QUERIES], config)
 
     try:
         resumed_from = train_grpo(

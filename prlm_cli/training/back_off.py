@@ -50,8 +50,30 @@ class BackOff:
             gc.collect()
             torch.cuda.empty_cache()
 
+    def once(self, work: Callable[[], T], *, hint: str) -> T:
+        """What the work returns, where it cannot be done again because other processes take part in it.
+
+        Args:
+            work: What to do.
+            hint: How to have less done at once.
+
+        Raises:
+            OutOfMemoryError: If it does not fit.
+        """
+        try:
+            return work()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if self._is_smallest:
+                raise self._too_large() from error
+            raise OutOfMemoryError(f"{self._at_work} {self._what} do not fit into memory", hint=hint) from error
+
     def _halve(self, error: Exception) -> None:
         if self._is_smallest:
-            raise OutOfMemoryError(f"not even {self._at_work} {self._what} fit into memory", hint=self._hint) from error
+            raise self._too_large() from error
         self.most = max(1, self._at_work // 2)
         self._note(f"out of memory: at most {self.most} {self._what} from now on")
+
+    def _too_large(self) -> OutOfMemoryError:
+        return OutOfMemoryError(f"not even {self._at_work} {self._what} fit into memory", hint=self._hint)

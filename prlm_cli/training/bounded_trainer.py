@@ -18,14 +18,17 @@ from typing import Any, NamedTuple
 import torch
 from trl import GRPOTrainer
 
+from prlm_cli.models.sharding import is_sharded, pass_along
 from prlm_cli.training import shared_prefix
 from prlm_cli.training.back_off import BackOff
-from prlm_cli.training.collectives import average_gradients
-from prlm_cli.training.micro_batches import Group, groups_of, packed_passes, row_passes
+from prlm_cli.training.collectives import average_gradients, highest
+from prlm_cli.training.micro_batches import Group, Pass, groups_of, packed_passes, row_passes
 from prlm_cli.training.shared_prefix import Scored
 
 LESS_MEMORY = "set policy.gradient_checkpointing=on, lower prompt.max_tokens or policy.max_new_tokens, or try --qlora"
 """What to do where nothing is small enough."""
+
+_SMALLER_PASSES = "no process can try again alone with policy.shard_base: lower policy.micro_batch_tokens"
 
 
 class Step(NamedTuple):
@@ -94,13 +97,16 @@ class BoundedTrainer(GRPOTrainer):  # type: ignore[misc]
     def __init__(self, *, micro_batch_tokens: int | None, note: Callable[[str], None], **arguments: Any) -> None:
         super().__init__(**arguments)
         self.shares_prefix = not shared_prefix.why_not(self.model)
+        self._is_sharded = is_sharded(self.model)
+        # Not as for training, which wraps it to average gradients once a pass: other processes may have fewer.
+        self.accelerator.prepare_model(self.model, evaluation_mode=True)
         self._passes = BackOff("tokens of a pass", micro_batch_tokens, note, hint=LESS_MEMORY)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """The loss of a step, which is passed back; the gradient is the mean over all processes.
 
         Raises:
-            OutOfMemoryError: If a single completion does not fit.
+            OutOfMemoryError: If a single completion does not fit; with the base in parts, if a pass does not.
         """
         started = time.perf_counter()
         model.train()
@@ -111,8 +117,12 @@ class BoundedTrainer(GRPOTrainer):  # type: ignore[misc]
         return loss
 
     def _pass_back(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        known = self._passes.retried(lambda: self._pass_by_pass(model, inputs))
-        average_gradients(model.parameters())  # not by what wraps the model, which does so once a pass
+        def pass_by_pass() -> Known:
+            return self._pass_by_pass(model, inputs)
+
+        passes = self._passes
+        known = passes.once(pass_by_pass, hint=_SMALLER_PASSES) if self._is_sharded else passes.retried(pass_by_pass)
+        average_gradients(model.parameters())
         with torch.no_grad(), self.compute_loss_context_manager():
             # Once more, all rows known: for its value and the log.
             return self.compute_loss(known, inputs)  # type: ignore[no-any-return]
@@ -126,13 +136,20 @@ class BoundedTrainer(GRPOTrainer):  # type: ignore[misc]
             inputs["completion_ids"].shape[1],
         )
         known = Known.nothing(step)
-        for groups in self._groups_by_pass(step):
+        passes = self._cut(step)
+        # Known before the first one, which waits for the other processes.
+        missing = highest(len(passes)) - len(passes) if self._is_sharded else 0
+        for groups in self._one_by_one(passes):
             with self.compute_loss_context_manager():
                 known = known.and_of(self._score(model, step, groups))
                 with self._alone():
                     loss = self.compute_loss(known, inputs)
             self.accelerator.backward(loss)
             known = known.detached()
+        for _ in range(missing):
+            with self.compute_loss_context_manager():
+                nothing = pass_along(model)
+            self.accelerator.backward(nothing)
         for parameter in model.parameters():
             if parameter.requires_grad and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)  # every completion was cut and is masked
@@ -175,7 +192,7 @@ class BoundedTrainer(GRPOTrainer):  # type: ignore[misc]
 
         def score() -> Known:
             known = Known.nothing(step)
-            for groups in self._groups_by_pass(step):
+            for groups in self._one_by_one(self._cut(step)):
                 with self.accelerator.autocast():
                     known = known.and_of(self._score(model, step, groups))
             return known
@@ -183,19 +200,17 @@ class BoundedTrainer(GRPOTrainer):  # type: ignore[misc]
         found = self._passes.retried(score)
         return found.logps, found.entropies if compute_entropy else None, None
 
-    def _groups_by_pass(self, step: Step) -> Iterator[list[Group]]:
+    def _cut(self, step: Step) -> list[Pass]:
         groups, most = groups_of(*step), self._passes.most
-        passes = (
-            packed_passes(groups, most) if self.shares_prefix else row_passes(groups, step.input_ids.shape[1], most)
-        )
+        return packed_passes(groups, most) if self.shares_prefix else row_passes(groups, step.input_ids.shape[1], most)
+
+    def _one_by_one(self, passes: Sequence[Pass]) -> Iterator[list[Group]]:
         for one in passes:
             self._passes.works_on(one.tokens, is_smallest=one.completions == 1)
             yield one.groups
 
     def _score(self, model: Any, step: Step, groups: Sequence[Group]) -> list[tuple[int, Scored]]:
         """The number of each row of a pass, and the values of its completion."""
-        # What wraps it for several processes would average gradients once a pass, of which others may have fewer.
-        model = self.accelerator.unwrap_model(model)
         rows = [row for group in groups for row in group.rows]
         if self.shares_prefix:
             scored = shared_prefix.score_groups(

@@ -18,6 +18,7 @@ from trl.trainer.utils import nanstd
 
 from prlm_cli.models.adapters import train_in_fp32
 from prlm_cli.models.quiet import quiet_libraries
+from prlm_cli.models.sharding import whole
 from prlm_cli.training import shared_prefix
 from prlm_cli.training.back_off import BackOff
 from prlm_cli.training.bounded_trainer import LESS_MEMORY, BoundedTrainer
@@ -152,9 +153,10 @@ class PolicyTrainer(BoundedTrainer):
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         try:
-            if self._resampling:
-                inputs = self._resampled(inputs)
-            scored = super()._generate_and_score_completions(inputs)
+            with whole(self.model):  # processes need not decode equally long, nor score in equally many passes
+                if self._resampling:
+                    inputs = self._resampled(inputs)
+                scored = super()._generate_and_score_completions(inputs)
         except RuntimeError as error:
             if "probability tensor" not in str(error):  # torch's words when it is to sample from NaN or infinity
                 raise

@@ -32,6 +32,16 @@ def test_cards_are_those_that_are_named(prlm):
     assert shown["seconds"] is None
 
 
+def test_a_plan_for_several_processes_says_so_and_what_each_of_them_takes(prlm):
+    shared = ["--processes", "2", "--set", "policy.shard_base=true", "--set", "policy.prompts_per_step=4"]
+    shown = json.loads(prlm("plan", "--model", _MODEL, "--json", *shared, *_LONG).stdout)
+    text = prlm("plan", "--model", _MODEL, *shared, *_LONG).stdout
+
+    assert shown["processes"] == 2
+    assert {"whole layers"} <= shown["memory"]["cuda"]["phases"]["rollout"].keys()
+    assert text.startswith(f"{_MODEL}, 1,544 M, each of 2 processes")
+
+
 def test_fit_says_what_it_chose_and_plans_for_that(prlm):
     large = ["--set", "policy.gradient_checkpointing=off"]
     shown = json.loads(prlm("plan", "--model", _MODEL, "--fit", "8gb", "--json", *_LONG, *large).stdout)

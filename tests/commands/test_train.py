@@ -32,6 +32,16 @@ def test_a_dry_run_without_a_workspace_makes_none(prlm, tmp_path, command):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_plan_of_a_dry_run_is_for_the_processes_that_were_launched(prlm, monkeypatch):
+    shared = ("train-policy", "--dry-run", "--set", "policy.shard_base=true")
+    alone = prlm(*shared)
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+
+    assert "each of 2 processes" in prlm(*shared).stdout
+    assert alone.stderr.startswith("prlm: no plan: policy.shard_base needs several processes; ")
+
+
 def test_a_line_that_is_no_pair_is_named_and_nothing_is_written(prlm, workspace, write_jsonl):
     pairs = write_jsonl([{"user_id": "ada", "prompt": "trees", "chosen": "a", "rejected": "b"}, {"user_id": "ada"}])
     before = contents(workspace)

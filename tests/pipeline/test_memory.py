@@ -18,9 +18,9 @@ from tests.bench.training_parts.plan import CASES, config_of, errors_of, measure
 _MODEL = "Qwen/Qwen2.5-0.5B"
 
 
-def _memory(device="cuda", **flags):
+def _memory(device="cuda", processes=1, **flags):
     names = {key.replace("__", "."): value for key, value in flags.items()}
-    return memory_of(shape_of(_MODEL), resolve(flags={"model.name": _MODEL, **names}), device)
+    return memory_of(shape_of(_MODEL), resolve(flags={"model.name": _MODEL, **names}), device, processes)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -79,6 +79,25 @@ def test_the_reward_model_is_a_second_adapter_or_a_model_of_its_own():
 
 def test_the_kl_term_keeps_a_copy_of_the_adapter():
     assert _memory(policy__beta=0.04).lasting["adapters"] == 2 * _memory().lasting["adapters"]
+
+
+def test_a_base_in_parts_is_whole_in_every_phase_but_the_update():
+    shape, whole = shape_of(_MODEL), _memory()
+    parts = _memory(processes=4, policy__shard_base=True)
+    layers = 2 * (shape.linear_parameters + shape.linear_biases)
+
+    assert parts.lasting["weights"] == pytest.approx(whole.lasting["weights"] - layers * 3 / 4)
+    assert parts.phases["update"]["whole layers"] == pytest.approx(layers * 3 / 24)
+    others = [of_phase["whole layers"] for phase, of_phase in parts.phases.items() if phase != "update"]
+    assert others == pytest.approx([layers * 3 / 4] * len(others))
+
+
+def test_each_process_draws_for_its_share_of_the_prompts():
+    one, two = (_memory(processes=n, policy__prompts_per_step=4).phases for n in (1, 2))
+
+    assert two["rollout"]["cache"] == one["rollout"]["cache"] / 2
+    assert two["held-out answers"] == one["held-out answers"]
+    assert two["warm start"] == one["warm start"]
 
 
 def test_a_cpu_has_fp32_and_no_overhead_and_keeps_activations():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from prlm_cli.core.configuration import resolve
-from prlm_cli.core.errors import MissingError
+from prlm_cli.core.errors import MissingError, SettingsError
 from prlm_cli.models.shapes import shape_of
 from prlm_cli.pipeline import plan as module
 from prlm_cli.pipeline.memory import GIB
@@ -23,6 +23,19 @@ def test_each_card_is_told_what_makes_the_training_fit():
     assert plain.settings == []
     assert all(card.peak <= card.size for card in (quantised, plain) if card.peak)
     assert found.duration is None
+
+
+def test_a_base_in_parts_needs_processes_and_gives_way_to_4_bits():
+    config = resolve(flags={**_LARGE, "policy.shard_base": True})
+
+    assert plan(config, cards=[], processes=2).as_dict()["processes"] == 2
+    (card,) = plan(config, cards=[12 * GIB], processes=2).cards
+    assert card.settings is not None and {"policy.shard_base=false", "model.qlora=true"} <= set(card.settings)
+    for planned in (plan, lambda config: fitted(config, 12 * GIB)):
+        with pytest.raises(
+            SettingsError, match=r"policy\.shard_base needs several processes; `prlm plan --processes 2`"
+        ):
+            planned(config)
 
 
 @pytest.mark.parametrize(("here", "devices"), [("cpu", ["cpu", "cuda"]), ("cuda", ["cuda"])])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from safetensors.torch import load_file
 
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.pipeline.train_policy import train_policy
+from prlm_cli.pipeline.train_reward import train_reward
+from tests.pipeline.observed import observations
 from tests.pipeline.small import FEW, Notes, indexed, small
 
 _PATIENCE = 300  # seconds
@@ -42,11 +45,11 @@ def lively_model(tiny_model, tmp_path_factory):
     return folder
 
 
-def launched(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
-    """`prlm` started in several processes."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    environment = os.environ | {"PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"}
-    command = [*launcher, "-m", "prlm_cli", *arguments]
+def launched(*arguments: str, module: str = "prlm_cli", **variables: str) -> subprocess.CompletedProcess[str]:
+    """`prlm` started in two processes, with these variables in the environment."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {"PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"} | variables
+    command = [*launcher, "-m", module, *arguments]
     with subprocess.Popen(command, env=environment, stdout=PIPE, stderr=PIPE, text=True) as started:
         try:
             stdout, stderr = started.communicate(timeout=_PATIENCE)
@@ -81,7 +84,11 @@ def test_two_processes_train_what_one_trains(lively_model, workspace):
     assert json.loads(done.stdout)["run"] == "both"  # one of them speaks
     assert len(list(workspace.runs_folder.iterdir())) == 3  # and made one warm start
     assert list(workspace.cache.glob("scratch-*")) == []
-    both = Workspace(workspace.folder).finished_run("both", "policy")
+    check_same(Workspace(workspace.folder).finished_run("both", "policy"), alone)
+
+
+def check_same(both, alone):
+    """Two runs logged the same figures, and kept and ended with the same adapters."""
     for ours, theirs in zip(figures(both), figures(alone), strict=True):
         for name in theirs.keys() - _OF_THE_MACHINE:
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-5), name
@@ -90,8 +97,54 @@ def test_two_processes_train_what_one_trains(lively_model, workspace):
         alone.metrics["best_step"],
         pytest.approx(alone.metrics["best_heldout"]),
     )
-    expected, found = (load_file(run.adapter / "adapter_model.safetensors") for run in (alone, both))
-    assert all((found[name] - expected[name]).abs().max() < 1e-5 for name in expected)
+    for expected, found in ((alone.adapter, both.adapter), (alone.last, both.last)):
+        assert difference(expected, found) < 1e-5
+
+
+def difference(*folders):
+    """The largest between the weights of two adapters."""
+    one, other = (load_file(folder / "adapter_model.safetensors") for folder in folders)
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def test_a_base_in_parts_trains_what_a_whole_one_trains_also_when_stopped_on_the_way(lively_model, workspace):
+    reward = 'policy.rewards={"tests.rewards.functions:ending_the_second_process"=1.0}'
+    settings = (
+        reward,
+        "policy.micro_batch_tokens=1",  # a pass for each completion that is not cut
+        "policy.num_generations=4",
+        "policy.gradient_checkpointing=on",
+        "policy.beta=0.1",
+    )
+    alone = train_policy(workspace, small(lively_model, *_SETTINGS, *settings), name="alone", reporter=Notes())
+    shutil.rmtree(next(workspace.runs_folder.glob("warm-start-*")))
+    arguments = ["-w", str(workspace.folder), *settings_of(lively_model, *settings, "policy.shard_base=true")]
+
+    stopped = launched("train-policy", *arguments)
+    done = launched("train-policy", "--json", *arguments, module="tests.pipeline.observed", GOES_ON="1")
+
+    assert stopped.returncode and said(stopped) == []
+    assert done.returncode == 0, done.stderr
+    both = Workspace(workspace.folder).finished_run(json.loads(done.stdout)["run"], "policy")
+    assert "went on from step 1" in done.stderr
+    check_same(both, alone)
+    first, second = observations(done.stderr)
+    assert first["of"] == second["of"] == first["held"] + second["held"]
+    assert first["held"] == pytest.approx(first["of"] / 2, rel=0.1)
+    assert first["own passes"] != second["own passes"]
+    assert first["passes"] == second["passes"]
+
+
+def test_a_process_out_of_memory_ends_all_that_share_a_base_and_says_what_to_lower(lively_model, workspace):
+    settings = settings_of(lively_model, "policy.shard_base=true", "warm_start.kind=none", "policy.eval_queries=0")
+
+    done = launched(
+        "train-policy", "-w", str(workspace.folder), *settings, module="tests.pipeline.observed", OUT_OF_MEMORY="1"
+    )
+
+    (line,) = said(done)
+    assert re.match(r"prlm: \d+ tokens of a pass do not fit into memory; .*: lower policy\.micro_batch_tokens$", line)
 
 
 def test_a_signal_to_one_process_stops_all_and_one_process_alone_goes_on(lively_model, workspace):
@@ -109,8 +162,7 @@ def test_a_signal_to_one_process_stops_all_and_one_process_alone_goes_on(lively_
     reporter = Notes()
     resumed = train_policy(workspace, config, reporter=reporter)
     assert reporter.notes[-1] == "went on from step 1"
-    expected, found = (load_file(run.adapter / "adapter_model.safetensors") for run in (unbroken, resumed))
-    assert all((found[name] - expected[name]).abs().max() < 1e-5 for name in expected)
+    assert difference(unbroken.adapter, resumed.adapter) < 1e-5
 
 
 def said(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -126,6 +178,27 @@ def test_what_fails_in_one_process_ends_all_and_is_said_once(lively_model, works
 
     (line,) = said(done)
     assert "bug (ZeroDivisionError in functions.py" in line
+
+
+@pytest.mark.slow
+def test_other_adapters_sit_on_a_base_in_parts_as_on_a_whole_one(lively_model, workspace):
+    train_reward(workspace, small(lively_model), name="judge", reporter=Notes())
+    plain = ("warm_start.kind=none", "policy.steps=1")
+    train_policy(workspace, small(lively_model, *_SETTINGS, *plain), name="start", reporter=Notes())
+    settings = (
+        'policy.rewards={"tests.rewards.functions:brevity"=1.0,personalization=1.0}',
+        "policy.reward_model=judge",
+        "policy.start_from=start",
+        "policy.beta=0.1",  # against a copy of the start's adapter
+    )
+    for name, shards in (("whole", "false"), ("parts", "true")):
+        assignments = settings_of(lively_model, *settings, f"policy.shard_base={shards}")
+        done = launched("train-policy", "-w", str(workspace.folder), "--force", "--name", name, *assignments)
+        assert done.returncode == 0, done.stderr
+
+    whole, parts = (Workspace(workspace.folder).finished_run(name, "policy") for name in ("whole", "parts"))
+    assert all("rewards/personalization/mean" in line for line in figures(whole) if "loss" in line)
+    check_same(parts, whole)
 
 
 @pytest.mark.slow

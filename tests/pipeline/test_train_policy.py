@@ -28,6 +28,7 @@ from tests.pipeline.policy_runs import plain
 from tests.pipeline.small import Notes, indexed, small
 
 _OF_TWO = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}
+_IN_PARTS = "policy.shard_base=true"
 
 
 def test_fewer_queries_than_a_step_takes_are_an_error_before_anything_is_trained(tiny_model, workspace, monkeypatch):
@@ -64,14 +65,18 @@ def test_rollouts_by_vllm_that_cannot_be_are_an_error_before_anything_is_read(
 @pytest.mark.parametrize(
     ("variables", "assignments", "message"),
     [
-        ({"ACCELERATE_USE_FSDP": "true"}, [], r"keeps the whole base in each process, without FSDP; use --qlora"),
+        ({"ACCELERATE_USE_FSDP": "true"}, [], r"FSDP would split what is trained; .*, and set policy\.shard_base=true"),
         (_OF_TWO, ["policy.prompts_per_step=3"], r"policy\.prompts_per_step=3 cannot be split over 2 processes"),
+        ({}, [_IN_PARTS], r"policy\.shard_base needs several processes; start them with `accelerate launch`"),
+        (_OF_TWO, [_IN_PARTS, "model.qlora=true"], r"policy\.shard_base needs a 16-bit base; leave out --qlora"),
+        (_OF_TWO, [_IN_PARTS, "policy.rollouts=vllm"], r"vLLM reads no base in parts; policy\.rollouts=hf"),
     ],
-    ids=["the launcher's FSDP", "an odd number of prompts"],
+    ids=["the launcher's FSDP", "an odd number of prompts", "parts of one", "parts in 4 bits", "parts for vLLM"],
 )
 def test_what_several_processes_cannot_do_is_an_error_before_anything_is_read(
     workspace, monkeypatch, variables, assignments, message
 ):
+    monkeypatch.setattr(policy_job, "find_spec", lambda name: "there")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 

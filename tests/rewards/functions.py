@@ -46,8 +46,8 @@ def failing_in_the_second_process(completions, queries):
 
 
 def ending_the_second_process(completions, queries):
-    """Asks one process to stop; trains as `brevity`."""
-    if os.environ.get("RANK") == "1":
+    """Asks one process to stop, unless the environment says `GOES_ON`; trains as `brevity`."""
+    if os.environ.get("RANK") == "1" and "GOES_ON" not in os.environ:
         os.kill(os.getpid(), signal.SIGTERM)
     return brevity(completions=completions, queries=queries)
 

@@ -61,11 +61,28 @@ def test_what_cannot_be_smaller_is_one_clear_error():
         back_off.retried(_needs_at_most(back_off, 0, MemoryError()))
 
 
-def test_another_error_is_not_for_it():
+@pytest.mark.parametrize(
+    ("most", "fits", "message"),
+    [(50, 30, "50 tokens of a pass do not fit into memory; lower it"), (1, 0, "not even 1 tokens of .*; buy a card")],
+)
+def test_work_of_several_processes_is_not_done_again(most, fits, message):
+    notes = []
+    back_off = _back_off(notes, most)
+
+    with pytest.raises(OutOfMemoryError, match=f"^{message}$"):
+        back_off.once(_needs_at_most(back_off, fits, MemoryError()), hint="lower it")
+
+    assert (back_off.most, notes) == (most, [])
+    assert back_off.once(_needs_at_most(back_off, 100, MemoryError()), hint="lower it") == most
+
+
+@pytest.mark.parametrize("way", ["retried", "once"])
+def test_another_error_is_not_for_it(way):
     back_off = _back_off([])
+    work = _needs_at_most(back_off, 0, RuntimeError("shapes differ"))
 
     with pytest.raises(RuntimeError, match="shapes"):
-        back_off.retried(_needs_at_most(back_off, 0, RuntimeError("shapes differ")))
+        back_off.retried(work) if way == "retried" else back_off.once(work, hint="lower it")
 
 
 def test_the_tensors_of_what_did_not_fit_are_gone_when_it_is_done_again():
