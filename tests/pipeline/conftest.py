@@ -93,7 +93,7 @@ def reward_model(monkeypatch):
 @pytest.fixture
 def lively(monkeypatch):
     """A random model writes neither form nor overlap: completions that end, and a reward with spread."""
-    from tests.training.test_grpo import lengths  # here: most tests need no TRL
+    from tests.training.grpo_runs import lengths  # here: most tests need no TRL
 
     monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
     monkeypatch.setattr(module, "_rewards", lambda config, context: {"measure": (lengths, 1.0)})

@@ -21,7 +21,7 @@ from prlm_cli.training import grpo
 from tests.pipeline.policy_runs import interrupt
 from tests.pipeline.small import Notes, asked, small
 from tests.retrievers.corpora import documents, in_new_store, is_forbidden, queries
-from tests.training.test_grpo import lengths
+from tests.training.grpo_runs import lengths
 
 
 def _records(*ids):

@@ -86,22 +86,30 @@ def test_a_policy_is_trained_by_all_signals_each_on_its_scale(tiny_model, worksp
     assert 0 < lines[0]["rewards/author/mean"] < 1
 
 
-def test_a_classifier_of_authors_puts_nobodys_text_into_a_prompt_or_a_file(tiny_model, tmp_path, monkeypatch):
-    corpus, prompts, learnt = Corpus("abc"), {}, []
-    workspace = Workspace(tmp_path / "workspace")
-    index(workspace, [write(tmp_path / "data.jsonl", corpus.records)])
+@pytest.fixture
+def canaries(tmp_path, monkeypatch):
+    """A workspace of texts that are recognised everywhere; `prompts` takes those of a training, and whose they are."""
+    found = SimpleNamespace(corpus=Corpus("abc"), workspace=Workspace(tmp_path / "workspace"), prompts={})
+    index(found.workspace, [write(tmp_path / "data.jsonl", found.corpus.records)])
     monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
-    train_grpo, fit = grpo.train_grpo, AuthorClassifier.__init__
+    train_grpo = grpo.train_grpo
 
     def keep_rollouts(model, tokenizer, given, *rest, **options):
-        prompts.update({tokenizer.decode(r.prompt_ids): r.query.user_id for r in given})
+        found.prompts.update({tokenizer.decode(r.prompt_ids): r.query.user_id for r in given})
         return train_grpo(model, tokenizer, given, *rest, **options)
+
+    monkeypatch.setattr(grpo, "train_grpo", keep_rollouts)
+    return found
+
+
+def test_a_classifier_of_authors_puts_nobodys_text_into_a_prompt_or_a_file(tiny_model, canaries, monkeypatch):
+    corpus, workspace, learnt = canaries.corpus, canaries.workspace, []
+    fit = AuthorClassifier.__init__
 
     def keep_titles(classifier, own, others):
         learnt.append((own, others))
         fit(classifier, own, others)
 
-    monkeypatch.setattr(grpo, "train_grpo", keep_rollouts)
     monkeypatch.setattr(AuthorClassifier, "__init__", keep_titles)
     before = holding(workspace.folder, set().union(*corpus.canaries.values()))
     config = plain(tiny_model, "policy.eval_queries=0", "policy.rewards.author=1.0", "policy.save_steps=1")
@@ -109,30 +117,22 @@ def test_a_classifier_of_authors_puts_nobodys_text_into_a_prompt_or_a_file(tiny_
 
     assert learnt and all(own and others for own, others in learnt)  # it was used
     assert holding(workspace.folder, set().union(*corpus.canaries.values())) == before
-    for prompt, user_id in prompts.items():
+    for prompt, user_id in canaries.prompts.items():
         others = set().union(*(words for owner, words in corpus.canaries.items() if owner != user_id))
         assert any(word in prompt for word in corpus.canaries[user_id])
         assert not any(word in prompt for word in others)
 
 
 def test_with_contrast_another_users_answer_is_known_to_the_reward_and_to_nothing_else(
-    tiny_model, tmp_path, monkeypatch
+    tiny_model, canaries, monkeypatch
 ):
-    corpus, prompts, known = Corpus("abc"), {}, []
-    workspace = Workspace(tmp_path / "workspace")
-    index(workspace, [write(tmp_path / "data.jsonl", corpus.records)])
-    monkeypatch.setattr(Policy, "stop_ids", list(range(0, 258, 4)))
-    train_grpo, answer = grpo.train_grpo, OtherAnswers.__call__
-
-    def keep_rollouts(model, tokenizer, given, *rest, **options):
-        prompts.update({tokenizer.decode(r.prompt_ids): r.query.user_id for r in given})
-        return train_grpo(model, tokenizer, given, *rest, **options)
+    corpus, workspace, known = canaries.corpus, canaries.workspace, []
+    answer = OtherAnswers.__call__
 
     def keep_answers(answers, query):
         known.append((query.user_id, answer(answers, query)))
         return known[-1][1]
 
-    monkeypatch.setattr(grpo, "train_grpo", keep_rollouts)
     monkeypatch.setattr(OtherAnswers, "__call__", keep_answers)
     before = holding(workspace.folder, set().union(*corpus.canaries.values()))
     config = plain(tiny_model, "policy.eval_queries=0", "policy.contrast=swapped", "policy.save_steps=1")
@@ -142,7 +142,7 @@ def test_with_contrast_another_users_answer_is_known_to_the_reward_and_to_nothin
     owners = {user_id for owner, found in known for user_id, words in corpus.canaries.items() if found in words}
     assert known and all(found and found not in corpus.canaries[owner] for owner, found in known)
     assert {user_hash(user_id) for user_id in owners} <= set(run.state["trained_on"])
-    for prompt, user_id in prompts.items():
+    for prompt, user_id in canaries.prompts.items():
         others = set().union(*(words for owner, words in corpus.canaries.items() if owner != user_id))
         assert not any(word in prompt for word in others)
 

@@ -30,7 +30,7 @@ from prlm_cli.pipeline.train_policy import train_policy
 from prlm_cli.training.callbacks import NotFinite
 from tests.pipeline.canaries import Corpus, holding, write
 from tests.pipeline.small import Notes, indexed, small
-from tests.training.test_grpo import lengths
+from tests.training.grpo_runs import lengths
 
 _CONSTANT = 'policy.rewards={"tests.rewards.functions:constant"=1.0}'
 

@@ -19,7 +19,7 @@ from prlm_cli.rewards import RewardContext
 from prlm_cli.training.callbacks import NotFinite, ReportProgress, Watch
 from prlm_cli.training.grpo import Rollout, train_grpo
 from prlm_cli.training.watchdog import SIGNALS
-from tests.training.test_grpo import Figures, lengths, settings
+from tests.training.grpo_runs import Figures, lengths, settings
 from tests.training.tiny import asked, trainable
 
 _EVERY_SECOND = list(range(0, 258, 2))  # stop ids: few tokens to a completion

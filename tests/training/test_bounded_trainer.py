@@ -10,7 +10,7 @@ from trl import GRPOTrainer
 
 from prlm_cli.core.errors import OutOfMemoryError
 from prlm_cli.training import shared_prefix
-from tests.training.test_grpo import Figures, policy_trainer, train
+from tests.training.grpo_runs import Figures, policy_trainer, train
 from tests.training.tiny import largest_difference, trainable, weights_of
 
 _LOSSES = ["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo"]

@@ -18,7 +18,7 @@ from prlm_cli.training.checkpoints import SealCheckpoints, is_complete, newest_c
 from prlm_cli.training.completion_trainer import Example
 from prlm_cli.training.supervised import train_supervised
 from tests.killed import killed_at_operation
-from tests.training.test_grpo import train as train_grpo
+from tests.training.grpo_runs import train as train_grpo
 from tests.training.tiny import largest_difference, trainable, weights_of
 
 _PICKLES = {"optimizer.pt", "scheduler.pt", "rng_state.pth"}  # the trainer's own, read with weights only

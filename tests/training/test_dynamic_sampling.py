@@ -10,15 +10,10 @@ from hypothesis import strategies as st
 
 from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.training.dynamic_sampling import Drawn, Resampling, varies
-from tests.training.test_grpo import Figures, lengths, policy_trainer, train
+from tests.training.grpo_runs import Figures, lengths, policy_trainer, train
 from tests.training.tiny import largest_difference, trainable, weights_of
 
 _NAN = math.nan
-
-
-@pytest.fixture
-def tiny(tiny_model):
-    return trainable(tiny_model)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from transformers import TrainerCallback
 
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.settings import PolicySettings
-from tests.training.test_grpo import _INPUT_IDS, _MASK, Figures, lengths, policy_trainer, train, trained_both_ways
+from tests.training.grpo_runs import INPUT_IDS, MASK, Figures, lengths, policy_trainer, train, trained_both_ways
 from tests.training.tiny import largest_difference, trainable, weights_of
 
 _LONGEST = 5
@@ -17,14 +17,9 @@ _ADVANTAGES = [1.0, -0.5, 2.0, -1.5]
 _MOVED = [[0.5, -0.1, 0.05, 0.0], [-0.4, -0.3, 0.0, 0.0], [0.1, 0.2, -0.3, 0.9], [0.0, 0.4, -0.6, 0.1]]
 
 
-@pytest.fixture
-def tiny(tiny_model):
-    return trainable(tiny_model)
-
-
 def _batch(trainer):
     """A scored batch of two groups of two, the third completion cut; and its log-probabilities and mask."""
-    ids, mask = torch.tensor(_INPUT_IDS), torch.tensor(_MASK)
+    ids, mask = torch.tensor(INPUT_IDS), torch.tensor(MASK)
     with torch.no_grad():
         logps, entropies, _ = trainer._get_per_token_logps_and_entropies(
             trainer.model, ids, mask, 4, compute_entropy=True

@@ -13,9 +13,9 @@ from prlm_cli.training.completion_trainer import Example, negative_logp
 from prlm_cli.training.order import length_order
 from prlm_cli.training.supervised import remove_printer, train_supervised
 from tests.bench.training_parts.plan import kept_bytes
+from tests.training.grpo_runs import Figures
 from tests.training.stock import padded
 from tests.training.test_bounded_trainer import OutOfMemory
-from tests.training.test_grpo import Figures
 from tests.training.tiny import VOCABULARY, adapted, largest_difference, scaled, trainable, weights_of
 
 _RAGGED = [Example([65 + n] * (3 + 2 * n), [97 + n, 98, 99, 256][: 1 + n % 4]) for n in range(6)]

@@ -3,7 +3,7 @@ from __future__ import annotations
 from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.training import grpo
 from prlm_cli.training.vllm import vllm_options
-from tests.training.test_grpo import settings
+from tests.training.grpo_runs import settings
 
 
 def test_vllm_writes_into_the_memory_of_the_longest_prompt_and_stops_where_we_stop(tmp_path):
