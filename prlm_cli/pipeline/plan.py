@@ -121,7 +121,7 @@ def device_here() -> DeviceKind:
 
 def _check(config: Config, processes: int) -> None:
     if config.policy.shard_base and processes == 1:
-        raise SettingsError("policy.shard_base needs several processes", hint="`prlm plan --processes 2`")
+        raise SettingsError("policy.shard_base needs several processes", hint="say how many: --processes 2")
 
 
 def _card(shape: Shape, config: Config, size: float, processes: int) -> Card:

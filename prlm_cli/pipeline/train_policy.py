@@ -127,14 +127,12 @@ def _train(run: Run, policy: Policy, job: Job, context: RewardContext, reporter:
     best, watching = BestAdapter(run), Watching(run, config, reporter)
 
     def evaluate(step: int) -> None:
-        if job.held_out:
-            with whole(policy.model):
+        with whole(policy.model):
+            if job.held_out:
                 own = _overlaps(policy, job.held_out, config)
-                judged = {HELD_OUT: mean(own), **_beside_swapped(own, policy, job)}
-            best.offer(step, mean(own), lambda folder: save_adapter(policy.model, folder))
-            watching.judged(step, judged)
-        if config.policy.samples:
-            with whole(policy.model):
+                best.offer(step, mean(own), lambda folder: save_adapter(policy.model, folder))
+                watching.judged(step, {HELD_OUT: mean(own), **_beside_swapped(own, policy, job)})
+            if config.policy.samples:
                 write_samples(run, step, policy, job.training[:SAMPLED_QUERIES], config)
 
     try:

@@ -33,7 +33,7 @@ def test_a_base_in_parts_needs_processes_and_gives_way_to_4_bits():
     assert card.settings is not None and {"policy.shard_base=false", "model.qlora=true"} <= set(card.settings)
     for planned in (plan, lambda config: fitted(config, 12 * GIB)):
         with pytest.raises(
-            SettingsError, match=r"policy\.shard_base needs several processes; `prlm plan --processes 2`"
+            SettingsError, match=r"policy\.shard_base needs several processes; say how many: --processes 2"
         ):
             planned(config)
 
