@@ -25,6 +25,7 @@ from prlm_cli.pipeline.policy_report import html_report
 from prlm_cli.pipeline.reward_models import Base, load_reward_model
 from prlm_cli.pipeline.run_log import HELD_OUT, SWAPPED, read_log
 from prlm_cli.pipeline.samples import SAMPLED_QUERIES, write_samples
+from prlm_cli.pipeline.training_set import QUERIES_TAKEN
 from prlm_cli.pipeline.watching import Watching, measures
 from prlm_cli.rewards import Reward, RewardContext
 from prlm_cli.rewards.named import reward_named
@@ -112,6 +113,7 @@ def _train(run: Run, policy: Policy, job: Job, context: RewardContext, reporter:
     from prlm_cli.training.trackers import tracker_callbacks
 
     config, noise = job.config, job.noise
+    taken = job.start.metrics.get(QUERIES_TAKEN, 0) if job.start else 0
     if reason := shared_prefix.why_not(policy.model):
         reporter.note(f"the prompt is computed once a completion, not once a group: {reason}")
 
@@ -153,6 +155,7 @@ def _train(run: Run, policy: Policy, job: Job, context: RewardContext, reporter:
             note=reporter.note,
             vary=varied if noise else None,
             measures=measures(context),
+            taken=taken,
         )
         if resumed_from:
             reporter.note(f"went on from step {resumed_from}")
@@ -162,6 +165,8 @@ def _train(run: Run, policy: Policy, job: Job, context: RewardContext, reporter:
         watching.has_diverged(error)
     best.keep(policy.model, is_finite=watching.is_finite)
     figures = {**watching.as_dict(), **best.as_dict(), **_first_and_last_quarter(run)}
+    rollout_steps = -(-figures["steps"] // config.policy.num_iterations)
+    figures[QUERIES_TAKEN] = taken + rollout_steps * config.policy.prompts_per_step
     write_text(run.report, html_report(run, figures, seed=config.seed))
     run.finish({**figures, "prompt_hash": policy.builder.hash})
 

@@ -14,6 +14,8 @@ from prlm_cli.core.store import Store
 from prlm_cli.pipeline.queries import LEAST_TITLED, stored_queries
 from prlm_cli.pipeline.retrieve import retrieve
 
+QUERIES_TAKEN = "queries_taken"  # how far in the order of the training queries a run came, with all that it began with
+
 
 def training_queries(store: Store, config: Config, queries: Iterable[Query] | None = None) -> list[Retrieved]:
     """The training queries that have a target, each with its records.

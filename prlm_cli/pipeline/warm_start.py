@@ -16,7 +16,7 @@ from prlm_cli.core.settings import Config
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.pipeline.policies import Policy, load_policy
 from prlm_cli.pipeline.star import best_samples
-from prlm_cli.pipeline.training_set import user_hashes
+from prlm_cli.pipeline.training_set import QUERIES_TAKEN, user_hashes
 from prlm_cli.version import __version__
 
 
@@ -56,7 +56,8 @@ def warm_start(workspace: Workspace, queries: list[Retrieved], config: Config, k
         DataError: If no query has a target, no sample is worth imitating, or the run that is to draw them is not there.
         SettingsError: If that run was trained with other prompts.
     """
-    examples = [query for query in queries if query.target]
+    # By id: `query_order` then has the same order for the rows here as for the queries of GRPO, which goes on in it.
+    examples = sorted((query for query in queries if query.target), key=lambda query: query.query_id)
     if not examples:
         raise DataError("no training query has a target", hint="a warm start imitates the users' own answers")
     writer = config.warm_start.policy if kind == "star" else None
@@ -72,8 +73,9 @@ def warm_start(workspace: Workspace, queries: list[Retrieved], config: Config, k
         run.start("policy", to_toml(config), is_warm_start=True, trained_on=user_hashes(imitated))
         policy = load_policy(config, trainable=True, reporter=reporter)
         _train(run, policy, imitated, config, kind, reporter)
-        figures = {"steps": config.warm_start.steps, "examples": len(imitated), **(best.figures if best else {})}
-        run.finish({**figures, "prompt_hash": policy.builder.hash})
+        steps = config.warm_start.steps
+        of_kind = best.figures if best else {QUERIES_TAKEN: steps * config.warm_start.batch_size}
+        run.finish({"steps": steps, "examples": len(imitated), **of_kind, "prompt_hash": policy.builder.hash})
     return run
 
 

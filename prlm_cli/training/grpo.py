@@ -71,6 +71,7 @@ def train_grpo(
     note: Callable[[str], None] | None = None,
     vary: Callable[[Rollout, int], Rollout] | None = None,
     measures: Mapping[str, Reward] = MappingProxyType({}),
+    taken: int = 0,
 ) -> int:
     """Trains the model's adapter with GRPO; goes on from the newest complete checkpoint.
 
@@ -88,6 +89,7 @@ def train_grpo(
         vary: Gives the rollout that is trained on the n-th time, from 0, that a query comes.
         note: Takes a line when memory has run out and less is done at once.
         measures: Name -> what is logged of the completions, as `completions/NAME`, and does not train.
+        taken: How many queries of the order the policy was trained on before: those that are left come first.
 
     Returns:
         The step it went on from; 0 for a fresh start.
@@ -103,7 +105,7 @@ def train_grpo(
     check_enough(len(by_id), settings.prompts_per_step)
     scales = [settings.normalise.get(name, "none") for name in rewards]
     normalization = RewardNormalization(scales, settings.num_generations)
-    order = query_order(list(by_id), settings.steps * settings.prompts_per_step, seed)
+    order = query_order(list(by_id), taken + settings.steps * settings.prompts_per_step, seed)[taken:]
     if vary:  # each time has a name of its own
         by_id = {f"{query_id}#{n}": vary(by_id[query_id], n) for query_id, n in passes(order)}
         order = list(by_id)

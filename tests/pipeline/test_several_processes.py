@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from subprocess import PIPE
 
@@ -32,6 +33,8 @@ _SETTINGS = (
     "policy.reward_model=none",
     "prompt.reasoning=off",
 )
+_TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node=2")
+_ACCELERATE = ("accelerate.commands.launch", "--multi_gpu", "--num_machines=1", "--num_processes=2")
 _OF_THE_MACHINE = {"seconds", "step_time", "tokens_per_second", "peak_memory_gb"}
 
 
@@ -45,11 +48,12 @@ def lively_model(tiny_model, tmp_path_factory):
     return folder
 
 
-def launched(*arguments: str, module: str = "prlm_cli", **variables: str) -> subprocess.CompletedProcess[str]:
+def launched(
+    *arguments: str, module: str = "prlm_cli", launcher: Sequence[str] = _TORCHRUN, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """`prlm` started in two processes, with these variables in the environment."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = os.environ | {"PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"} | variables
-    command = [*launcher, "-m", module, *arguments]
+    command = [sys.executable, "-m", *launcher, "-m", module, *arguments]
     with subprocess.Popen(command, env=environment, stdout=PIPE, stderr=PIPE, text=True) as started:
         try:
             stdout, stderr = started.communicate(timeout=_PATIENCE)
@@ -78,7 +82,7 @@ def test_two_processes_train_what_one_trains(lively_model, workspace):
     shutil.rmtree(next(workspace.runs_folder.glob("warm-start-*")))
 
     arguments = ["-w", str(workspace.folder), "--name", "both", "--json", *settings_of(lively_model, *settings)]
-    done = launched("train-policy", *arguments)
+    done = launched("train-policy", *arguments, launcher=_ACCELERATE)
 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["run"] == "both"  # one of them speaks

@@ -133,7 +133,8 @@ def test_the_best_samples_are_what_the_policy_is_trained_on(tiny_model, workspac
     run = warm_start(workspace, queries, config, "star", Notes())
 
     policy = load_policy(config, reporter=Notes())
-    best = star.best_samples(workspace, queries, config, None, Notes())
+    by_id = sorted(queries, key=lambda query: query.query_id)
+    best = star.best_samples(workspace, by_id, config, None, Notes())
     assert 0 < len(best.kept) == len(rows[0]) == run.metrics["examples"]
     for sample, example in zip(best.kept, rows[0], strict=True):
         completion = policy.tokenizer.decode(example.completion_ids[:-1])

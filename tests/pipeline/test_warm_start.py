@@ -80,7 +80,7 @@ def test_it_imitates_the_users_own_answers(tiny_model, workspace, queries, rows,
 
     policy = load_policy(config, reporter=Notes())
     assert len(rows[0]) == len(queries)
-    for query, example in zip(queries, rows[0], strict=True):
+    for query, example in zip(sorted(queries, key=lambda query: query.query_id), rows[0], strict=True):
         completion = policy.tokenizer.decode(example.completion_ids[:-1])
         assert policy.builder.is_well_formed(completion)
         assert policy.builder.parse(completion).answer == query.target
