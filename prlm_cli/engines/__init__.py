@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 
@@ -22,9 +22,22 @@ class Engine(Protocol):
         """What a completion depends on, besides its prompt, its key and the policy."""
         ...
 
-    def complete(self, prompts: Sequence[list[int]], keys: Sequence[str]) -> list[Completion]:
-        """One completion a prompt, in order. `keys` seed the sampling of each, whatever batch it falls into."""
+    def complete(self, prompts: Sequence[list[int]], keys: Sequence[str]) -> Iterator[dict[int, Completion]]:
+        """The completions by the places of their prompts, as they are done: batch by batch, or one by one.
+
+        Args:
+            prompts: Ids of tokens.
+            keys: What seeds the sampling of each, whatever batch it falls into.
+        """
         ...
+
+
+def in_order(completions: Iterable[Mapping[int, Completion]]) -> list[Completion]:
+    """What an engine completes, once all of it is done, in the order of the prompts."""
+    found: dict[int, Completion] = {}
+    for some in completions:
+        found.update(some)
+    return [found[place] for place in range(len(found))]
 
 
 def by_length(prompts: Sequence[list[int]], size: int) -> Iterator[list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -56,13 +56,11 @@ class HfEngine:
             "seed": seed,
         }
 
-    def complete(self, prompts: Sequence[list[int]], keys: Sequence[str]) -> list[Completion]:
-        """One completion a prompt, in order."""
-        found: dict[int, Completion] = {}
+    def complete(self, prompts: Sequence[list[int]], keys: Sequence[str]) -> Iterator[dict[int, Completion]]:
+        """The completions by the places of their prompts, batch by batch."""
         for batch in by_length(prompts, self._batch_size):
             completions = self._complete_batch([prompts[n] for n in batch], [keys[n] for n in batch])
-            found.update(zip(batch, completions, strict=True))
-        return [found[n] for n in range(len(prompts))]
+            yield dict(zip(batch, completions, strict=True))
 
     @torch.no_grad()
     def _complete_batch(self, prompts: list[list[int]], keys: list[str]) -> list[Completion]:

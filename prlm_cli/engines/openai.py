@@ -13,7 +13,7 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -86,8 +86,8 @@ class OpenAiEngine:
         seed = self._seed if self._temperature else None
         return {"max_new_tokens": self._max_new_tokens, "temperature": self._temperature, "seed": seed}
 
-    def complete(self, prompts: Sequence[list[int]], keys: Sequence[str]) -> list[Completion]:
-        """One completion a prompt, in order.
+    def complete(self, prompts: Sequence[list[int]], keys: Sequence[str]) -> Iterator[dict[int, Completion]]:
+        """The completions by the places of their prompts, one by one.
 
         Raises:
             MissingError: If the server cannot be reached, refuses the key, or fails again and again.
@@ -95,7 +95,8 @@ class OpenAiEngine:
         """
         pool = ThreadPoolExecutor(self._server.concurrency)
         try:
-            return list(pool.map(self._complete, prompts, keys))
+            for place, completion in enumerate(pool.map(self._complete, prompts, keys)):
+                yield {place: completion}
         finally:
             pool.shutdown(cancel_futures=True)  # after an error, what was not yet asked is not asked any more
 

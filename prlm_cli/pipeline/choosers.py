@@ -12,6 +12,7 @@ from msgspec import structs
 from prlm_cli.core.prompts import Codec, Message, Prompt, one_line
 from prlm_cli.core.records import ProfileDocument
 from prlm_cli.core.settings import Config
+from prlm_cli.engines import in_order
 from prlm_cli.models.scorer import Item, Scorer
 from prlm_cli.pipeline.policies import Writer
 
@@ -69,7 +70,7 @@ class LetterChooser:
     def choose(self, questions: Sequence[Question]) -> list[int | None]:
         """The option whose letter each completion names."""
         prompts = [self._codec.encode(_prompt(question, self._codec, self._max_tokens)) for question in questions]
-        written = self._engine.complete(prompts, [question.key for question in questions])
+        written = in_order(self._engine.complete(prompts, [question.key for question in questions]))
         return [_read(one.text, len(question.options)) for one, question in zip(written, questions, strict=True)]
 
 

@@ -23,7 +23,7 @@ from prlm_cli.core.files import private
 from prlm_cli.core.records import Retrieved
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.workspace import Workspace
-from prlm_cli.engines import Completion, Engine, by_length
+from prlm_cli.engines import Completion, Engine, by_length, in_order
 from prlm_cli.pipeline.policies import Policy
 
 
@@ -90,8 +90,8 @@ class CompletionCache:
         batch_size: int,
         *,
         keys: Sequence[str] | None = None,
-    ) -> list[Completion]:
-        """One completion a prompt, in order: what `engine.complete` gives for them.
+    ) -> Iterator[dict[int, Completion]]:
+        """The completions by the places of their prompts, batch by batch: what `engine.complete` gives for them.
 
         Args:
             engine: Of the policy that the cache is of.
@@ -104,19 +104,16 @@ class CompletionCache:
             StorageError: If what was written cannot be kept.
         """
         seeds = keys or [query.query_id for query in queries]
-        found: dict[int, Completion] = {}
         for batch in by_length(prompts, batch_size):
             some, ids, of_batch = [queries[n] for n in batch], [prompts[n] for n in batch], [seeds[n] for n in batch]
-            completions = self._batch(engine, some, ids, of_batch)
-            found.update(zip(batch, completions, strict=True))
-        return [found[n] for n in range(len(prompts))]
+            yield dict(zip(batch, self._batch(engine, some, ids, of_batch), strict=True))
 
     def _batch(
         self, engine: Engine, queries: Sequence[Retrieved], prompts: Sequence[list[int]], seeds: Sequence[str]
     ) -> Sequence[Completion]:
         keys = [self._key(engine, *of) for of in zip(queries, prompts, seeds, strict=True)]
         if not all(key in self._places for key in keys):
-            written = engine.complete(prompts, seeds)
+            written = in_order(engine.complete(prompts, seeds))
             self._append([_line(*of) for of in zip(keys, queries, written, strict=True)])
         return [self._read(key) for key in keys]
 

@@ -9,6 +9,7 @@ from operator import length_hint
 from prlm_cli.core.records import Generation, Retrieved, Usage, widen
 from prlm_cli.core.reporting import Reporter, Silent
 from prlm_cli.core.settings import Config
+from prlm_cli.engines import Completion
 from prlm_cli.pipeline.completion_cache import CompletionCache
 from prlm_cli.pipeline.policies import Beginning, Writer
 
@@ -58,10 +59,16 @@ def generate(
         begun = [_NOTHING if beginnings is None else beginnings[query.query_id] for query in window]
         ids = [prompt.ids + beginning.ids for prompt, beginning in zip(packed, begun, strict=True)]
         if cache is None:
-            completions = engine.complete(ids, keys)
+            completing = engine.complete(ids, keys)
         else:
-            completions = cache.complete(engine, window, ids, config.generation.batch_size, keys=keys)
-        for query, prompt, beginning, completion in zip(window, packed, begun, completions, strict=True):
+            completing = cache.complete(engine, window, ids, config.generation.batch_size, keys=keys)
+        completions: dict[int, Completion] = {}
+        for some in completing:
+            completions.update(some)
+            report(done + len(completions), total)
+        done += len(window)
+        for n, (query, prompt, beginning) in enumerate(zip(window, packed, begun, strict=True)):
+            completion = completions[n]
             written = beginning.text + completion.text
             parsed = policy.builder.parse(written)
             yield widen(
@@ -81,8 +88,6 @@ def generate(
                     truncated=completion.truncated,
                 ),
             )
-        done += len(window)
-        report(done, total)
         size = config.generation.batch_size * _BATCHES_A_WINDOW
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from prlm_cli.core.settings import ModelSettings
+from prlm_cli.engines import in_order
 from prlm_cli.engines.hf import HfEngine
 from prlm_cli.models.loading import load_base, load_tokenizer
 from tests.training.tiny import trainable
@@ -28,7 +29,7 @@ def _with_preferences(model):
 
 def _complete(policy, prompts=_PROMPTS, keys=_KEYS, **fields):
     few = {"stop_ids": [256], "max_new_tokens": 8, "batch_size": 4}
-    return HfEngine(*policy, **(few | fields)).complete(prompts, keys)
+    return in_order(HfEngine(*policy, **(few | fields)).complete(prompts, keys))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7], ids=["greedy", "sampled"])

@@ -10,6 +10,7 @@ from prlm_cli.core.errors import DataError, MissingError, SettingsError
 from prlm_cli.core.network import refuse_network
 from prlm_cli.core.prompts import Message, Prompt
 from prlm_cli.core.settings import ServerSettings
+from prlm_cli.engines import in_order
 from prlm_cli.engines.openai import OpenAiEngine
 from prlm_cli.engines.pieces import PieceCodec
 from tests.engines.chat_server import prompt_of, serving
@@ -26,7 +27,7 @@ def _engine(url, **fields):
 
 
 def _ask(server, *texts, **fields):
-    return _engine(server.url, **fields).complete(_prompts(*texts), [str(n) for n in range(len(texts))])
+    return in_order(_engine(server.url, **fields).complete(_prompts(*texts), [str(n) for n in range(len(texts))]))
 
 
 def _after(failures, then="fine"):
@@ -94,7 +95,7 @@ def test_what_goes_wrong_is_one_line_without_a_users_text(answer, error, says, a
 
 def test_nobody_listening_is_said_after_bounded_tries():
     with pytest.raises(MissingError, match="no connection, 2 times"):
-        _engine("http://127.0.0.1:9/v1", retries=1).complete(_prompts("a"), ["k"])
+        list(_engine("http://127.0.0.1:9/v1", retries=1).complete(_prompts("a"), ["k"]))
 
 
 def test_after_an_error_no_more_is_asked():
@@ -121,7 +122,7 @@ def test_sampling_is_seeded_by_key_and_greedy_decoding_sends_no_seed():
         _ask(server, "a")
         settings = ServerSettings(url=server.url, model="m", concurrency=1)
         for seed in (1, 1, 2):
-            OpenAiEngine(settings, max_new_tokens=9, temperature=0.5, seed=seed).complete(_prompts("a"), ["k"])
+            list(OpenAiEngine(settings, max_new_tokens=9, temperature=0.5, seed=seed).complete(_prompts("a"), ["k"]))
 
     greedy, one, again, other = server.asked
     assert "seed" not in greedy and (greedy["model"], greedy["max_tokens"]) == ("m", 9)

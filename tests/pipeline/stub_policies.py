@@ -33,7 +33,7 @@ class Stub:
 
     def complete(self, ids, keys):
         texts = ["".join(map(chr, each)) for each in ids]
-        return [SimpleNamespace(text=text, tokens=len(text), truncated=False) for text in texts]
+        yield {n: SimpleNamespace(text=text, tokens=len(text), truncated=False) for n, text in enumerate(texts)}
 
 
 def newest_title(text, profile):

@@ -187,7 +187,7 @@ class _Keep:
 
     def complete(self, prompts, keys):
         self._found += prompts
-        return [Completion("x", 1, False) for _ in prompts]
+        yield {n: Completion("x", 1, False) for n, _ in enumerate(prompts)}
 
 
 def test_records_from_a_file_are_given_the_card_they_lack_and_keep_the_one_they_have(

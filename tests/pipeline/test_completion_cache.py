@@ -10,7 +10,7 @@ from msgspec import structs
 
 from prlm_cli.core.errors import StorageError
 from prlm_cli.core.records import ProfileDocument, Retrieved
-from prlm_cli.engines import Completion
+from prlm_cli.engines import Completion, in_order
 from prlm_cli.pipeline import completion_cache as module
 from prlm_cli.pipeline.completion_cache import CompletionCache, caches_in_use, completion_cache
 from prlm_cli.pipeline.generate import generate
@@ -30,10 +30,8 @@ class Engine:
     def complete(self, prompts, keys):
         self.computed += len(prompts)
         batch = f"{len(prompts)} {max(map(len, prompts))}"
-        return [
-            Completion(f"{ids} {key} {batch} {self.decoding['seed']}\n\x00é", len(ids), len(ids) % 2 == 0)
-            for ids, key in zip(prompts, keys, strict=True)
-        ]
+        for n, (ids, key) in enumerate(zip(prompts, keys, strict=True)):
+            yield {n: Completion(f"{ids} {key} {batch} {self.decoding['seed']}\n\x00é", len(ids), len(ids) % 2 == 0)}
 
 
 def _query(n):
@@ -51,7 +49,7 @@ def _run(path, prompts, size, *, window=8, engine=None, windows=None):
     with CompletionCache(path, "policy") as cache:
         for start in range(0, len(prompts), window)[:windows]:
             part = range(start, min(start + window, len(prompts)))
-            found += cache.complete(engine, [_query(n) for n in part], [prompts[n] for n in part], size)
+            found += in_order(cache.complete(engine, [_query(n) for n in part], [prompts[n] for n in part], size))
     return found, engine.computed
 
 
@@ -97,7 +95,7 @@ def test_seed_query_and_policy_are_part_of_what_a_completion_is_known_by(tmp_pat
     assert _run(tmp_path / "c.jsonl", [[1], [1], [2]], 3, engine=Engine(seed=1))[1] == 3
     assert _run(tmp_path / "c.jsonl", [[1], [1], [2], [2]], 1)[1] == 1
     with CompletionCache(tmp_path / "c.jsonl", "another") as cache:
-        cache.complete(engine := Engine(), [_query(0)], [[1]], 3)
+        list(cache.complete(engine := Engine(), [_query(0)], [[1]], 3))
     assert engine.computed == 1
 
 
@@ -113,7 +111,7 @@ def test_a_line_says_whose_it_is_and_holds_no_text_but_the_completion(tmp_path):
 def test_a_line_that_came_of_a_card_goes_with_any_document_of_its_author(tmp_path):
     plain = _query(0)
     with CompletionCache(tmp_path / "cache.jsonl", "policy") as cache:
-        cache.complete(Engine(), [plain, structs.replace(plain, card="private habit")], [[1], [2]], 1)
+        list(cache.complete(Engine(), [plain, structs.replace(plain, card="private habit")], [[1], [2]], 1))
     lines = (tmp_path / "cache.jsonl").read_bytes().splitlines()
 
     assert [Owner("u0", "another").owns(line) for line in lines] == [False, True]

@@ -8,6 +8,7 @@ from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import DataError, SettingsError
 from prlm_cli.core.prompts import PromptBuilder
 from prlm_cli.models.tokenization import TokenizerCodec
+from prlm_cli.pipeline.completion_cache import completion_cache
 from prlm_cli.pipeline.generate import generate
 from prlm_cli.pipeline.policies import choose_policy, load_policy
 from prlm_cli.pipeline.sources import retrieved_from
@@ -32,7 +33,7 @@ def _write(workspace, config, *, split="test", name="none", **options):
 
 
 def test_each_query_gets_an_answer_in_its_place_with_all_its_fields(tiny_model, workspace):
-    config = small(tiny_model, "generation.batch_size=2")
+    config = small(tiny_model, "generation.batch_size=2", "prompt.reasoning=off")
     with workspace.open_store() as store:
         queries = asked(store, config, "test")
 
@@ -67,16 +68,20 @@ def test_answers_leave_before_all_queries_are_read(tiny_model, workspace):
     assert len(read) == 1
 
 
-def test_progress_is_reported(tiny_model, workspace):
+@pytest.mark.parametrize("cached", [False, True], ids=["computed", "through the cache"])
+def test_progress_is_reported_batch_by_batch(tiny_model, workspace, cached):
     done = []
 
     class Reporter(Notes):
         def stage(self, name):
             return lambda n, total=0, **_: done.append((name, n))
 
-    _write(workspace, small(tiny_model, "generation.batch_size=1"), split="train", reporter=Reporter(), stage="x")
+    config = small(tiny_model, "generation.batch_size=2", "prompt.reasoning=off")
+    with completion_cache(workspace, load_policy(config, reporter=Notes()), Notes()) as cache:
+        options = {"cache": cache} if cached else {}
+        _write(workspace, config, split="train", reporter=Reporter(), stage="x", **options)
 
-    assert done == [("x", 1), ("x", 5), ("x", 6)]
+    assert done == [("x", 2), ("x", 4), ("x", 6)]
 
 
 def test_no_queries_have_no_answers(tiny_model, workspace):
