@@ -144,6 +144,7 @@ class PairsSettings(Section, kw_only=True, frozen=True):
             "own>swapped_near",
             "target>swapped",
             "target>swapped_near",
+            "best>worst",
         ]
     )
     swapped: Annotated[bool, "Kinds of pairs that put another user's records beside this user's query."] = True
@@ -182,7 +183,7 @@ class RewardSettings(Section, kw_only=True, frozen=True):
     schedule: Annotated[Literal["cosine", "linear"], "How the learning rate falls."] = "cosine"
     warmup: Annotated[Share, "Share of the steps in which the learning rate rises."] = 0.1
     kind_weights: Annotated[dict[str, NotNegative], "Weight of each kind of pair; 1 where none is named."] = field(
-        default_factory=dict
+        default_factory=lambda: {"best>worst": 0.5}
     )
     user_weights: Annotated[
         Literal["equal-pairs", "equal-users"], "Whether each pair weighs the same, or each user."
