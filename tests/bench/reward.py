@@ -4,8 +4,8 @@
 
 Indexes real histories, builds pairs and trains a reward model as `prlm train-reward` does, with the embedded model, and
 judges it on held-out users beside the rules and its blind twin. The paper's preset is trained on the same pairs, on the
-encoder that can be had everywhere. With `--workspace`, what is done there already is not done again. On two cores it
-takes about half an hour.
+encoder that can be had everywhere. With `--workspace`, what is done there already is not done again. On one core it
+takes two hours without the blind twin (`--set reward.twin=false`).
 """
 
 from __future__ import annotations
