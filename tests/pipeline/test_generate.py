@@ -33,7 +33,7 @@ def _write(workspace, config, *, split="test", name="none", **options):
 
 
 def test_each_query_gets_an_answer_in_its_place_with_all_its_fields(tiny_model, workspace):
-    config = small(tiny_model, "generation.batch_size=2", "prompt.reasoning=off")
+    config = small(tiny_model, "generation.batch_size=2")
     with workspace.open_store() as store:
         queries = asked(store, config, "test")
 
