@@ -113,7 +113,7 @@ def demo(
     reward = train_reward(workspace, config, name=REWARD_RUN, reporter=reporter)
     clock.done("reward model", reward.metrics["verdict"])
     policy = train_policy(workspace, config, name=POLICY_RUN, reporter=reporter)
-    clock.done("policy", _policy_outcome(policy))
+    clock.done("policy", _policy_outcome(policy, config))
     generations = _generate_rows(workspace, base, policy, form, config, size, reporter)
     clock.done("generate", f"{sum(map(len, generations.values()))} answers to held-out queries")
     for name, rows in generations.items():
@@ -169,10 +169,10 @@ def _direct(config: Config) -> Config:
     return with_prompt(structs.replace(config, generation=generation), max_tokens=Config().prompt.max_tokens)
 
 
-def _policy_outcome(run: Run) -> str:
-    first, last = run.metrics["reward_first_quarter"], run.metrics["reward_last_quarter"]
+def _policy_outcome(run: Run, config: Config) -> str:
+    warm, steps = config.warm_start, run.metrics["steps"]
     with_reward = run.state["reward_model"] or "no reward model"
-    return f"{run.metrics['steps']} GRPO steps with {with_reward}, sampled reward {first:.2f} -> {last:.2f}"
+    return f"warm start of {warm.steps} steps on {warm.kind}, then {steps} GRPO steps with {with_reward}"
 
 
 def _generate_rows(
