@@ -34,8 +34,8 @@ def run(
 ) -> None:
     """Go through the stages of a recipe, without those that are done.
 
-    Stages are train-reward, train-policy and eval. What was done with the same settings is not done again; what was
-    broken off goes on. The config.toml of a run repeats that run.
+    Stages are train-reward, train-policy and eval. What was done with the same settings, on the training queries and
+    records that the index holds now, is not done again; what was broken off goes on. A run's config.toml repeats it.
 
     Example: prlm run recipes/cpu.toml
     Example: prlm run recipes/lamp4-8gb.toml --dry-run

@@ -20,6 +20,7 @@ from prlm_cli.pipeline.policies import choose_policy
 from prlm_cli.pipeline.sources import retrieved_from
 from prlm_cli.pipeline.train_policy import train_policy
 from prlm_cli.pipeline.train_reward import train_reward
+from prlm_cli.pipeline.training_set import fingerprint, training_queries
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def run(
     """
     results = []
     for stage in recipe.stages:
-        done = None if again or recipe.is_stored_run else _done_before(workspace, recipe, stage)
+        done = None if again or recipe.is_stored_run else _done_before(workspace, recipe, stage, reporter)
         results.append(done or _do(workspace, recipe, stage, reporter))
         if on_done:
             on_done(results[-1])
@@ -105,19 +106,31 @@ def _do(workspace: Workspace, recipe: Recipe, stage: str, reporter: Reporter) ->
 
 def _evaluate(workspace: Workspace, recipe: Recipe, reporter: Reporter) -> Evaluation:
     """The test queries answered by the recipe's policy, or the newest; the answers are not kept."""
-    trained = _done_before(workspace, recipe, "train-policy")
-    chosen = choose_policy(workspace, trained.run if trained else None, lambda base: base or recipe.config, reporter)
+    trained = _run_of(workspace, recipe, "train-policy")
+    chosen = choose_policy(workspace, trained.name if trained else None, lambda base: base or recipe.config, reporter)
     queries = retrieved_from(workspace, chosen.config, path=None, split="test", user_id=None, text=None)
     answers = generate(queries, chosen.load(reporter), chosen.config, reporter=reporter)
     return evaluate(answers, recipe.config.eval, seed=recipe.config.seed)
 
 
-def _done_before(workspace: Workspace, recipe: Recipe, stage: str) -> Done | None:
-    """The finished run of a stage with the same settings, if it is still there."""
+def _done_before(workspace: Workspace, recipe: Recipe, stage: str, reporter: Reporter) -> Done | None:
+    """The finished run of a stage with the same settings on the same training set."""
+    found = _run_of(workspace, recipe, stage)
+    if not found:
+        return None
+    with workspace.open_store() as store:
+        is_same = found.state.get("data") == fingerprint(training_queries(store, recipe.config))
+    if not is_same:
+        reporter.note(f"{stage}: what {found.name} was trained on has changed in the index")
+    return Done(stage, found.name, is_new=False) if is_same else None
+
+
+def _run_of(workspace: Workspace, recipe: Recipe, stage: str) -> Run | None:
+    """The newest finished run of a stage with the same settings, if it is still there."""
     name = _marked(workspace).get(_key(recipe, stage))
     try:
         found = workspace.run(name) if name else None
-        return Done(stage, found.name, is_new=False) if found and found.is_finished else None
+        return found if found and found.is_finished else None
     except (DataError, StorageError):  # removed, or damaged
         return None
 

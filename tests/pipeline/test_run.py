@@ -3,13 +3,14 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from msgspec import structs
 
 from prlm_cli.core.configuration import to_toml
 from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.reporting import Silent
 from prlm_cli.pipeline import run as module
 from prlm_cli.pipeline.run import load_recipe, run
-from tests.pipeline.small import indexed, small
+from tests.pipeline.small import Notes, indexed, small
 
 _FEW = ("warm_start.kind=none", "policy.eval_queries=0", "policy.steps=1", "reward.twin=false")
 
@@ -56,6 +57,22 @@ def test_what_is_done_is_not_done_again_until_a_setting_changes(tiny_model, work
     changed = _go(workspace, _write(path, tiny_model, ["train-policy"], "seed=1"))
 
     assert [(one.run, one.is_new) for one in (*again, *changed)] == [("policy-1", False), ("policy-2", True)]
+
+
+def test_what_was_trained_on_other_records_is_done_again(tiny_model, workspace, tmp_path):
+    recipe = _write(tmp_path / "r.toml", tiny_model, ["train-reward", "train-policy"])
+    _go(workspace, recipe)
+    with workspace.open_store(create=True) as store:
+        user = store.users()[0]
+        document = store.documents(user)[0]
+        store.add_documents([structs.replace(document, doc_id="older", title="an older one", date="1970-01-01")])
+    reporter = Notes()
+
+    again = run(workspace, recipe, reporter=reporter)
+
+    assert [(one.run, one.is_new) for one in again] == [("reward-2", True), ("policy-2", True)]
+    assert any("reward-1 was trained on has changed" in note for note in reporter.notes)
+    assert [one.is_new for one in _go(workspace, recipe)] == [False, False]
 
 
 def test_from_does_again_what_is_done(tiny_model, workspace, tmp_path):
