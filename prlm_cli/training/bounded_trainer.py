@@ -8,6 +8,7 @@ whose terms belong to one row each: all of TRL's as long as its `top_entropy_qua
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,9 @@ from prlm_cli.training.shared_prefix import Scored
 
 LESS_MEMORY = "set policy.gradient_checkpointing=on, lower prompt.max_tokens or policy.max_new_tokens, or try --qlora"
 """What to do where nothing is small enough."""
+
+WEIGHT = "weight"
+"""The name, among the inputs of a step, of what the loss of this process counts in the mean over all; without it 1."""
 
 _SMALLER_PASSES = "no process can try again alone with policy.shard_base: lower policy.micro_batch_tokens"
 
@@ -64,16 +68,27 @@ class Known(NamedTuple):
         return Known(self.logps.detach(), self.entropies.detach())
 
 
-class _Alone:
-    """An accelerator that asks no other process."""
-
-    sync_gradients = False
+class _Accelerator:
+    """One that does as another."""
 
     def __init__(self, accelerator: Any) -> None:
         self._accelerator = accelerator
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._accelerator, name)
+
+
+class _Unequal(_Accelerator):
+    """Of processes that need not have equally many rows: NaN, which TRL's figures leave out, fills up the others."""
+
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self._accelerator.gather(self._accelerator.pad_across_processes(tensor, pad_index=math.nan))  # type: ignore[no-any-return]
+
+
+class _Alone(_Accelerator):
+    """One that asks no other process."""
+
+    sync_gradients = False
 
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor
@@ -123,9 +138,9 @@ class BoundedTrainer(GRPOTrainer):  # type: ignore[misc]
         passes = self._passes
         known = passes.once(pass_by_pass, hint=_SMALLER_PASSES) if self._is_sharded else passes.retried(pass_by_pass)
         average_gradients(model.parameters())
-        with torch.no_grad(), self.compute_loss_context_manager():
+        with torch.no_grad(), self.compute_loss_context_manager(), self._with(_Unequal(self.accelerator)):
             # Once more, all rows known: for its value and the log.
-            return self.compute_loss(known, inputs)  # type: ignore[no-any-return]
+            return self._weighted_loss(known, inputs)
 
     def _pass_by_pass(self, model: Any, inputs: dict[str, Any]) -> Known:
         """What is known of all rows, once the gradient of each pass has been added to the model's."""
@@ -143,7 +158,7 @@ class BoundedTrainer(GRPOTrainer):  # type: ignore[misc]
             with self.compute_loss_context_manager():
                 known = known.and_of(self._score(model, step, groups))
                 with self._alone():
-                    loss = self.compute_loss(known, inputs)
+                    loss = self._weighted_loss(known, inputs)
             self.accelerator.backward(loss)
             known = known.detached()
         for _ in range(missing):
@@ -155,15 +170,26 @@ class BoundedTrainer(GRPOTrainer):  # type: ignore[misc]
                 parameter.grad = torch.zeros_like(parameter)  # every completion was cut and is masked
         return known
 
+    def _weighted_loss(self, known: Known, inputs: dict[str, Any]) -> torch.Tensor:
+        return self.compute_loss(known, inputs) * inputs.get(WEIGHT, 1.0)  # type: ignore[no-any-return]
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Computes a loss without a word to the log or to other processes, which may have fewer passes."""
-        kept = self._metrics, self.accelerator
-        self._metrics, self.accelerator = {"train": defaultdict(list)}, _Alone(self.accelerator)
+        kept, self._metrics = self._metrics, {"train": defaultdict(list)}
+        try:
+            with self._with(_Alone(self.accelerator)):
+                yield
+        finally:
+            self._metrics = kept
+
+    @contextmanager
+    def _with(self, accelerator: _Accelerator) -> Iterator[None]:
+        kept, self.accelerator = self.accelerator, accelerator
         try:
             yield
         finally:
-            self._metrics, self.accelerator = kept
+            self.accelerator = kept
 
     def _get_per_token_logps_and_entropies(
         self,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import cache
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from prlm_cli.core import ranks
 from prlm_cli.core.errors import PrlmError
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 _START_UP = timedelta(minutes=5)  # from the first process that is here to the last
 _PATIENCE = timedelta(days=1)  # an answer of one process may take long, and one that is gone is noticed at once
@@ -67,11 +69,17 @@ def wait_for_all() -> None:
 
 def highest(number: int) -> int:
     """The highest number that a process says; all must say one."""
+    return max(joined([number])[0])
+
+
+def joined(own: Sequence[Item]) -> tuple[list[Item], int]:
+    """What all processes have, in the order of their ranks, and where in it this one's own begins; all must call it."""
     if not distributed.is_initialized():
-        return number
-    numbers = [0] * distributed.get_world_size()
-    distributed.all_gather_object(numbers, number)
-    return max(numbers)
+        return list(own), 0
+    parts: list[Sequence[Item]] = [[]] * distributed.get_world_size()
+    distributed.all_gather_object(parts, own)
+    before = parts[: distributed.get_rank()]
+    return list(chain.from_iterable(parts)), sum(map(len, before))
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:

@@ -11,11 +11,13 @@ draws until the batch is full, from groups whose answers are neither all right n
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
+
+from prlm_cli.training.collectives import joined
 
 _LEAST = 1e-4
 """What TRL adds to a standard deviation: rewards that differ by less, as by rounding, give next to no advantage."""
@@ -27,6 +29,20 @@ class Drawn(NamedTuple):
     prompts: list[str]
     completion_ids: list[list[int]]
     rewards: torch.Tensor
+
+
+class Draw(Protocol):
+    """Samples completions of prompts and scores them."""
+
+    def __call__(self, prompts: list[str], first: int, number: int) -> Drawn:
+        """What is drawn for N*G prompts.
+
+        Args:
+            prompts: Those of a group together.
+            first: The place of the first in those of all processes.
+            number: Of the draw in its step, from 0.
+        """
+        ...
 
 
 class Resampling:
@@ -45,30 +61,33 @@ class Resampling:
         self._rounds = rounds
         self._seed = seed
 
-    def __call__(self, asked: Sequence[str], step: int, draw: Callable[[list[str]], Drawn]) -> tuple[Drawn, int]:
+    def __call__(self, asked: Sequence[str], step: int, draw: Draw) -> tuple[Drawn, int]:
         """The groups of a step, and how many others were drawn; one that lacks variance remains if no other is left.
 
         Args:
-            asked: B*G prompts, those of a group together.
+            asked: The B*G prompts of this process, those of a group together; all processes call with theirs.
             step: Optimiser steps before this one.
             draw: Samples completions and scores them.
         """
-        found, tried = draw(list(asked)), 0
-        others = self._others(asked, step)
-        for _ in range(self._rounds):
+        everyones, first = joined(asked)
+        found, tried = draw(list(asked), first, 0), 0
+        others = self._others(everyones, step)
+        for number in range(1, self._rounds + 1):
             lacking = (~varies(found.rewards, self._num_generations)).nonzero().flatten().tolist()
-            prompts = list(islice(others, len(lacking)))
+            everyones, before = joined(lacking)
+            prompts = list(islice(others, len(everyones)))
             if not prompts:
                 break
-            tried += len(prompts)
-            drawn = draw([prompt for prompt in prompts for _ in range(self._num_generations)])
-            found = self._replaced(found, lacking[: len(prompts)], drawn)
+            if own := prompts[before : before + len(lacking)]:
+                rows = [prompt for prompt in own for _ in range(self._num_generations)]
+                drawn = draw(rows, before * self._num_generations, number)
+                found = self._replaced(found, lacking[: len(own)], drawn)
+            tried += len(own)
         return found, tried
 
     def _others(self, asked: Sequence[str], step: int) -> Iterator[str]:
         taken = set(asked)
         others = [prompt for prompt in self._prompts if prompt not in taken]
-        # By what is asked too: the processes of a run, which have unlike shares of a step, shall try unlike prompts.
         random.Random(f"resample:{self._seed}:{step}:{asked[0]}").shuffle(others)
         return iter(others)
 
@@ -76,9 +95,8 @@ class Resampling:
         """The groups of those numbers exchanged for the drawn ones, in order."""
         prompts, completion_ids, rewards = list(found.prompts), list(found.completion_ids), found.rewards.clone()
         rows = [group * self._num_generations + n for group in groups for n in range(self._num_generations)]
-        for row, prompt, ids in zip(rows, drawn.prompts, drawn.completion_ids, strict=True):
-            prompts[row], completion_ids[row] = prompt, ids
-        rewards[rows] = drawn.rewards
+        for row, *others in zip(rows, *drawn, strict=True):
+            prompts[row], completion_ids[row], rewards[row] = others
         return Drawn(prompts, completion_ids, rewards)
 
 

@@ -7,7 +7,6 @@ asks for what was drawn to replace groups without variance.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +20,7 @@ from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.models.sharding import whole
 from prlm_cli.training import shared_prefix
 from prlm_cli.training.back_off import BackOff
-from prlm_cli.training.bounded_trainer import LESS_MEMORY, BoundedTrainer
+from prlm_cli.training.bounded_trainer import LESS_MEMORY, WEIGHT, BoundedTrainer
 from prlm_cli.training.callbacks import Diverged, NotFinite
 from prlm_cli.training.dynamic_sampling import Drawn, Resampling, of_rows, varies
 from prlm_cli.training.reward_normalization import RewardNormalization
@@ -67,7 +66,6 @@ class PolicyTrainer(BoundedTrainer):
         self._drawn: Drawn | None = None  # what the step's rollouts are, where they were drawn before TRL asks for them
         self.eos_token_ids = list(stop_ids)
         self._draws_by_row = draws_by_row
-        self._draws: Counter[int] = Counter()  # of each step, so that a second draw is another
         if not self.use_vllm:
             self.generation_config.eos_token_id = list(stop_ids)
         train_in_fp32(self.model)
@@ -86,7 +84,16 @@ class PolicyTrainer(BoundedTrainer):
                 prompt_ids, images, multimodal_fields, num_generations, **options
             )
             return found
-        numbers = self._random_numbers(len(prompt_ids))  # before all tries, which draw the same by them
+        first = self.accelerator.process_index * self.args.per_device_train_batch_size
+        return self._sampled(prompt_ids, num_generations, first), None
+
+    def _sampled(
+        self, prompt_ids: list[list[int]], num_generations: int, first: int, number: int = 0
+    ) -> list[list[int]]:
+        """A completion of each prompt, as a `Draw` of that place and number samples them."""
+        stock = super()._generate_single_turn
+        # Before all tries, which draw the same by them.
+        numbers = self._random_numbers(number, range(first, first + len(prompt_ids))) if self._draws_by_row else None
 
         def generate() -> list[list[int]]:
             completions: list[list[int]] = []
@@ -98,19 +105,14 @@ class PolicyTrainer(BoundedTrainer):
                     own = None if numbers is None else numbers[done : done + len(rows)]
                     completions += self._draw_sharing_prompts(rows, group, own)
                 else:
-                    completions += stock(rows, images, multimodal_fields, group, **options)[0]
+                    completions += stock(rows, None, {}, group)[0]
             return completions
 
-        return self._rollouts.retried(generate), None
+        return self._rollouts.retried(generate)
 
-    def _random_numbers(self, rows: int) -> torch.Tensor | None:
-        """(rows, C) random numbers of this process's rollouts, each row by its place among all; None: one stream."""
-        if not self._draws_by_row:
-            return None
-        step = self.state.global_step
-        first = self.accelerator.process_index * self.args.per_device_train_batch_size
-        keys = [f"{self.args.seed}:{step}:{self._draws[step]}:{first + row}" for row in range(rows)]
-        self._draws[step] += 1
+    def _random_numbers(self, number: int, rows: range) -> torch.Tensor:
+        """(R, C) random numbers of rollouts, each row by the draw and its place among those of all processes."""
+        keys = [f"{self.args.seed}:{self.state.global_step}:{number}:{row}" for row in rows]
         return uniforms(keys, self.max_completion_length)
 
     def _draw_sharing_prompts(
@@ -173,10 +175,10 @@ class PolicyTrainer(BoundedTrainer):
         self._count("zero_variance/resampled", tried)
         return [{**row, "prompt": prompt} for row, prompt in zip(inputs, self._drawn.prompts, strict=True)]
 
-    def _draw(self, prompts: list[str]) -> Drawn:
+    def _draw(self, prompts: list[str], first: int, number: int) -> Drawn:
         """Completions of the prompts, G of each together, with what the reward functions say."""
-        prompt_ids, images, fields = self._tokenize_prompts(prompts)
-        completion_ids, _ = self._generate_single_turn(prompt_ids, images, fields, self.num_generations)
+        prompt_ids = [self._prompt_ids[query_id] for query_id in prompts]
+        completion_ids = self._sampled(prompt_ids, self.num_generations, first, number)
         completions = self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)
         values = [reward(prompts=prompts, completions=completions) for reward in self.reward_funcs]
         rewards = [[math.nan if value is None else value for value in row] for row in zip(*values, strict=True)]
@@ -189,8 +191,12 @@ class PolicyTrainer(BoundedTrainer):
         kept = varies(rewards, self.num_generations)
         self._count("zero_variance/skipped", int((~kept).sum()))
         scored = of_rows(scored, kept.repeat_interleave(self.num_generations))
-        tokens = self.accelerator.gather(scored["completion_mask"].sum()).sum()
-        return scored | {"num_items_in_batch": tokens}
+        counts = torch.stack([scored["completion_mask"].sum(), kept.sum()])[None]
+        tokens, groups = self.accelerator.gather(counts).sum(dim=0)  # of all processes
+        # The loss of dapo is divided by all tokens, any other by the rows of the process.
+        share = kept.sum() / groups.clamp(min=1)
+        weight = torch.ones_like(share) if self.loss_type == "dapo" else share * self.accelerator.num_processes
+        return scored | {"num_items_in_batch": tokens, WEIGHT: weight}
 
     def _count(self, name: str, number: int) -> None:
         """Logs a number of this step, over all processes."""

@@ -52,6 +52,7 @@ def ending_the_second_process(completions, queries):
     return brevity(completions=completions, queries=queries)
 
 
-def flat_in_the_second_process(completions, queries):
-    """Tells no two completions apart there."""
-    return [0.0 if os.environ["RANK"] == "1" else float(n) for n, _ in enumerate(completions)]
+def flat_for_some(completions, queries):
+    """Tells no two completions apart where the query's length is even; trains as `brevity` elsewhere."""
+    values = brevity(completions=completions, queries=queries)
+    return [0.0 if len(query.text) % 2 == 0 else value for query, value in zip(queries, values, strict=True)]

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, local
+from unittest import mock
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from prlm_cli.models.quiet import quiet_libraries
+from prlm_cli.training import dynamic_sampling
 from prlm_cli.training.dynamic_sampling import Drawn, Resampling, varies
 from tests.training.grpo_runs import Figures, lengths, policy_trainer, train
 from tests.training.tiny import largest_difference, trainable, weights_of
@@ -40,10 +44,10 @@ class _World:
     def __init__(self, dull):
         self.dull, self.asked = dull, []
 
-    def __call__(self, prompts):
+    def __call__(self, prompts, first, number):
         self.asked.append(prompts[::2])
         rewards = [[0.0 if prompt in self.dull else float(n % 2)] for n, prompt in enumerate(prompts)]
-        ids = [[len(self.asked), n] for n in range(len(prompts))]
+        ids = [[number, first + n] for n in range(len(prompts))]
         return Drawn(list(prompts), ids, torch.tensor(rewards))
 
 
@@ -77,11 +81,11 @@ def test_a_group_comes_with_the_completions_and_rewards_that_are_its_own():
     found, tried = Resampling("abc", 2, 1, seed=0)(list("aabb"), 0, world)
 
     assert (found.prompts, tried) == (["c", "c", "b", "b"], 1)
-    assert found.completion_ids == [[2, 0], [2, 1], [1, 2], [1, 3]]
+    assert found.completion_ids == [[1, 0], [1, 1], [0, 2], [0, 3]]
     assert found.rewards.tolist() == [[0.0], [1.0], [0.0], [1.0]]
 
 
-def test_other_steps_seeds_and_shares_of_a_step_try_other_prompts():
+def test_other_steps_seeds_and_prompts_try_other_prompts():
     prompts, dull = [f"q{n:02d}" for n in range(40)], {"q00", "q01"}
 
     def others(seed, step, asked):
@@ -90,6 +94,52 @@ def test_other_steps_seeds_and_shares_of_a_step_try_other_prompts():
         return world.asked[1]
 
     assert len({*others(0, 0, "q00"), *others(0, 1, "q00"), *others(1, 0, "q00"), *others(0, 0, "q01")}) > 2
+
+
+class _Processes:
+    """Several, as threads, which say to each other what they have."""
+
+    def __init__(self, number):
+        self._said = [None] * number
+        self._all_said = Barrier(number)
+        self._rank = local()
+
+    def run(self, work, shares):
+        def one(rank):
+            self._rank.value = rank
+            return work(shares[rank])
+
+        with ThreadPoolExecutor(len(shares)) as threads:
+            return list(threads.map(one, range(len(shares))))
+
+    def joined(self, own):
+        rank = self._rank.value
+        self._said[rank] = list(own)
+        self._all_said.wait(10)
+        said = list(self._said)
+        self._all_said.wait(10)
+        return [item for part in said for item in part], sum(map(len, said[:rank]))
+
+
+@examples(max_examples=40)
+@given(
+    prompts=_PROMPTS, dull=st.sets(st.sampled_from("abcdefgh")), rounds=st.integers(1, 3), processes=st.integers(1, 4)
+)
+def test_several_processes_have_the_groups_that_one_would_have(prompts, dull, rounds, processes):
+    asked = [p for p in prompts[: len(prompts) // processes * processes] for _ in range(2)]
+    assume(asked)
+    each, resampling = len(asked) // processes, Resampling(prompts, 2, rounds, seed=1)
+    alone, tried_alone = resampling(asked, 7, _World(dull))
+    together = _Processes(processes)
+
+    with mock.patch.object(dynamic_sampling, "joined", together.joined):
+        shares = [asked[n * each : (n + 1) * each] for n in range(processes)]
+        found = together.run(lambda share: resampling(share, 7, _World(dull)), shares)
+
+    assert [prompt for drawn, _ in found for prompt in drawn.prompts] == alone.prompts
+    assert [ids for drawn, _ in found for ids in drawn.completion_ids] == alone.completion_ids
+    assert torch.cat([drawn.rewards for drawn, _ in found]).equal(alone.rewards)
+    assert sum(tried for _, tried in found) == tried_alone
 
 
 def _second_alike(*, completions, queries):
