@@ -4,8 +4,9 @@
     python -m tests.bench.learning --arm hot,grpo,policy.temperature=1.0
 
 Arms: `untrained` is the base model in the layout and with the number of records that measured best on training queries;
-`warm_start` the supervised pass that `warm_start_grpo` begins with; `grpo` begins with the untrained model; `traces`
-and `traces_grpo` are the same with reasoning. `--arm NAME,ARM,KEY=VALUE,…` adds one: an arm under other settings.
+`warm_start` the supervised pass that `warm_start_grpo` begins with; `half` half a pass, and `half_grpo` goes on from it
+on the other half of the queries, with more and hotter samples; `grpo` begins with the untrained model; `traces` and
+`traces_grpo` are both with reasoning. `--arm NAME,ARM,KEY=VALUE,…` adds one: an arm under other settings.
 
 Each arm answers all dev queries greedily, with the users' own records and with those of another user drawn at random.
 Differences are paired by query, of the means over the seeds, with intervals clustered by user. With `--workspace`, what
@@ -71,11 +72,14 @@ class Arm(NamedTuple):
 
 
 _DIRECT = (*_COMMON, "prompt.reasoning=off")
+_HALF = (*_DIRECT, "warm_start.kind=answers", "warm_start.steps=106")
 _REASONING = (*_COMMON, "prompt.reasoning=on")
 ARMS = {
     _WARM_START: Arm((*_DIRECT, "warm_start.kind=answers"), _UNTRAINED, warm_start_alone=True),
     "grpo": Arm((*_DIRECT, "warm_start.kind=none"), _UNTRAINED),
     "warm_start_grpo": Arm((*_DIRECT, "warm_start.kind=answers"), _WARM_START),
+    "half": Arm(_HALF, _UNTRAINED, warm_start_alone=True),
+    "half_grpo": Arm((*_HALF, "policy.num_generations=16", "policy.temperature=0.8"), "half"),
     "traces": Arm((*_REASONING, "warm_start.kind=traces"), _UNTRAINED, warm_start_alone=True),
     "traces_grpo": Arm((*_REASONING, "warm_start.kind=traces"), "traces"),
 }
