@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,15 @@ def run(
     Raises:
         PrlmError: What the stages raise.
     """
+
+    @cache
+    def training_set() -> str:
+        with workspace.open_store() as store:
+            return fingerprint(training_queries(store, recipe.config))
+
     results = []
     for stage in recipe.stages:
-        done = None if again or recipe.is_stored_run else _done_before(workspace, recipe, stage, reporter)
+        done = None if again or recipe.is_stored_run else _done_before(workspace, recipe, stage, training_set, reporter)
         results.append(done or _do(workspace, recipe, stage, reporter))
         if on_done:
             on_done(results[-1])
@@ -113,16 +120,17 @@ def _evaluate(workspace: Workspace, recipe: Recipe, reporter: Reporter) -> Evalu
     return evaluate(answers, recipe.config.eval, seed=recipe.config.seed)
 
 
-def _done_before(workspace: Workspace, recipe: Recipe, stage: str, reporter: Reporter) -> Done | None:
+def _done_before(
+    workspace: Workspace, recipe: Recipe, stage: str, training_set: Callable[[], str], reporter: Reporter
+) -> Done | None:
     """The finished run of a stage with the same settings on the same training set."""
     found = _run_of(workspace, recipe, stage)
     if not found:
         return None
-    with workspace.open_store() as store:
-        is_same = found.state.get("data") == fingerprint(training_queries(store, recipe.config))
-    if not is_same:
+    if found.state.get("data") != training_set():
         reporter.note(f"{stage}: what {found.name} was trained on has changed in the index")
-    return Done(stage, found.name, is_new=False) if is_same else None
+        return None
+    return Done(stage, found.name, is_new=False)
 
 
 def _run_of(workspace: Workspace, recipe: Recipe, stage: str) -> Run | None:

@@ -29,7 +29,7 @@ from prlm_cli.training.shared_prefix import Scored
 LESS_MEMORY = "set policy.gradient_checkpointing=on, lower prompt.max_tokens or policy.max_new_tokens, or try --qlora"
 """What to do where nothing is small enough."""
 
-WEIGHT = "weight"
+LOSS_WEIGHT = "loss_weight"
 """The name, among the inputs of a step, of what the loss of this process counts in the mean over all; without it 1."""
 
 _SMALLER_PASSES = "no process can try again alone with policy.shard_base: lower policy.micro_batch_tokens"
@@ -68,8 +68,8 @@ class Known(NamedTuple):
         return Known(self.logps.detach(), self.entropies.detach())
 
 
-class _Accelerator:
-    """One that does as another."""
+class _AcceleratorProxy:
+    """An accelerator that does as another."""
 
     def __init__(self, accelerator: Any) -> None:
         self._accelerator = accelerator
@@ -78,14 +78,14 @@ class _Accelerator:
         return getattr(self._accelerator, name)
 
 
-class _Unequal(_Accelerator):
+class _PaddingAccelerator(_AcceleratorProxy):
     """Of processes that need not have equally many rows: NaN, which TRL's figures leave out, fills up the others."""
 
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         return self._accelerator.gather(self._accelerator.pad_across_processes(tensor, pad_index=math.nan))  # type: ignore[no-any-return]
 
 
-class _Alone(_Accelerator):
+class _LoneAccelerator(_AcceleratorProxy):
     """One that asks no other process."""
 
     sync_gradients = False
@@ -138,7 +138,7 @@ class BoundedTrainer(GRPOTrainer):  # type: ignore[misc]
         passes = self._passes
         known = passes.once(pass_by_pass, hint=_SMALLER_PASSES) if self._is_sharded else passes.retried(pass_by_pass)
         average_gradients(model.parameters())
-        with torch.no_grad(), self.compute_loss_context_manager(), self._with(_Unequal(self.accelerator)):
+        with torch.no_grad(), self.compute_loss_context_manager(), self._using(_PaddingAccelerator(self.accelerator)):
             # Once more, all rows known: for its value and the log.
             return self._weighted_loss(known, inputs)
 
@@ -171,20 +171,20 @@ class BoundedTrainer(GRPOTrainer):  # type: ignore[misc]
         return known
 
     def _weighted_loss(self, known: Known, inputs: dict[str, Any]) -> torch.Tensor:
-        return self.compute_loss(known, inputs) * inputs.get(WEIGHT, 1.0)  # type: ignore[no-any-return]
+        return self.compute_loss(known, inputs) * inputs.get(LOSS_WEIGHT, 1.0)  # type: ignore[no-any-return]
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Computes a loss without a word to the log or to other processes, which may have fewer passes."""
         kept, self._metrics = self._metrics, {"train": defaultdict(list)}
         try:
-            with self._with(_Alone(self.accelerator)):
+            with self._using(_LoneAccelerator(self.accelerator)):
                 yield
         finally:
             self._metrics = kept
 
     @contextmanager
-    def _with(self, accelerator: _Accelerator) -> Iterator[None]:
+    def _using(self, accelerator: _AcceleratorProxy) -> Iterator[None]:
         kept, self.accelerator = self.accelerator, accelerator
         try:
             yield

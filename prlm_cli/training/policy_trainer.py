@@ -20,7 +20,7 @@ from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.models.sharding import whole
 from prlm_cli.training import shared_prefix
 from prlm_cli.training.back_off import BackOff
-from prlm_cli.training.bounded_trainer import LESS_MEMORY, WEIGHT, BoundedTrainer
+from prlm_cli.training.bounded_trainer import LESS_MEMORY, LOSS_WEIGHT, BoundedTrainer
 from prlm_cli.training.callbacks import Diverged, NotFinite
 from prlm_cli.training.dynamic_sampling import Drawn, Resampling, of_rows, varies
 from prlm_cli.training.reward_normalization import RewardNormalization
@@ -196,7 +196,7 @@ class PolicyTrainer(BoundedTrainer):
         # The loss of dapo is divided by all tokens, any other by the rows of the process.
         share = kept.sum() / groups.clamp(min=1)
         weight = torch.ones_like(share) if self.loss_type == "dapo" else share * self.accelerator.num_processes
-        return scored | {"num_items_in_batch": tokens, WEIGHT: weight}
+        return scored | {"num_items_in_batch": tokens, LOSS_WEIGHT: weight}
 
     def _count(self, name: str, number: int) -> None:
         """Logs a number of this step, over all processes."""
