@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from prlm_cli.pipeline.plan import Card, Plan
 
 _GIB = 2**30
-_PRECISIONS = {"cpu": "CPU, fp32", "cuda": "GPU, bf16"}
+_DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 
 
 def print_dry_run(config: Config, *, as_json: bool, stages: Sequence[str] | None = None) -> None:
@@ -51,7 +51,10 @@ def print_plan(plan: Plan, settings: Sequence[str] = (), *, prefix: str = "") ->
     """Memory by part, the cards, the time, and the settings that were chosen to fit; each line behind the prefix."""
     of_several = f", each of {plan.processes} processes" if plan.processes > 1 else ""
     ui.print_table(
-        [f"{plan.model}, {plan.parameters / 1e6:,.0f} M{of_several}", *(_PRECISIONS[device] for device in plan.memory)],
+        [
+            f"{plan.model}, {plan.parameters / 1e6:,.0f} M{of_several}",
+            *(f"{_DEVICES[device]}, {plan.precision[device]}" for device in plan.memory),
+        ],
         _rows(plan),
         prefix=prefix,
     )

@@ -20,6 +20,7 @@ from prlm_cli.core.sections import (
 
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 Layout = Literal["completion", "turns", "document"]
+Precision = Literal["auto", "bf16"]
 RetrieverName = Literal["bm25", "bm25+", "bm25l", "atire", "robertson", "dense", "hybrid", "recency", "random", "none"]
 Engine = Literal["local", "ray"]
 RewardScale = Literal["none", "group", "batch", "running"]
@@ -45,6 +46,7 @@ class ModelSettings(Section, kw_only=True, frozen=True):
 
     name: Annotated[str, "Base model: a local folder, a cached or hub model, or the default."] = EMBEDDED_MODEL
     qlora: Annotated[bool, "Load the base model in 4 bits (NF4) and train an adapter on it."] = False
+    precision: Annotated[Precision, "Of the base model: auto is bf16 on a GPU that has it and fp32 on a CPU."] = "auto"
     lora_r: Annotated[Count, "Rank of the adapters."] = 16
     lora_alpha: Annotated[Count, "Scale of the adapters."] = 32
 

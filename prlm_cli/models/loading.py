@@ -17,7 +17,7 @@ from prlm_cli.core.errors import MissingError, SettingsError
 from prlm_cli.core.network import is_offline
 from prlm_cli.core.ranks import local_rank
 from prlm_cli.core.reporting import Reporter, Silent
-from prlm_cli.core.settings import ModelSettings
+from prlm_cli.core.settings import ModelSettings, Precision
 from prlm_cli.models.packages import package_of, unpack
 from prlm_cli.models.quiet import quiet_libraries
 
@@ -77,11 +77,11 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_base(folder: Path, settings: ModelSettings, *, on_cpu: bool = False) -> Any:
-    """The base model on the best device here: bf16 on a GPU, fp32 on a CPU, NF4 with `qlora`.
+    """The base model on the best device here, in the precision of the settings, or in NF4 with `qlora`.
 
     Args:
         folder: From `resolve_model`.
-        settings: Whether to quantise.
+        settings: Its precision, and whether to quantise it.
         on_cpu: Leave it on the CPU, in the precision that it will have on the device.
 
     Raises:
@@ -89,7 +89,7 @@ def load_base(folder: Path, settings: ModelSettings, *, on_cpu: bool = False) ->
     """
     from transformers import AutoModelForCausalLM
 
-    device, dtype = device_and_dtype()
+    device, dtype = device_and_dtype(settings.precision)
     options: dict[str, Any] = {"dtype": dtype, "local_files_only": True}
     if not on_cpu:  # a map that names the CPU would have PEFT spread the model over the GPUs
         options["device_map"] = {"": device}
@@ -104,6 +104,13 @@ def load_base(folder: Path, settings: ModelSettings, *, on_cpu: bool = False) ->
 def is_quantised(model: Any) -> bool:
     """Whether the model's weights are in 4 bits."""
     return hasattr(model.config, "quantization_config")
+
+
+def is_in_bf16(model: Any) -> bool:
+    """Whether the model's weights, those in 4 bits and adapters aside, are in bf16."""
+    import torch
+
+    return bool(model.dtype == torch.bfloat16)
 
 
 def is_causal(folder: Path) -> bool:
@@ -134,14 +141,16 @@ def unfit_models_named(name: str) -> Iterator[None]:
         raise SettingsError(f"the model '{name}' cannot be used for this: {why}") from error
 
 
-def device_and_dtype() -> tuple[str, torch.dtype]:
-    """The device to use and the precision of weights on it."""
+def device_and_dtype(precision: Precision = "auto") -> tuple[str, torch.dtype]:
+    """The device to use and the type of weights on it; `auto` is bf16 on a GPU, fp16 on an old one, fp32 on a CPU."""
     import torch
 
-    if torch.cuda.is_available():
-        device = f"cuda:{local_rank()}"
-        return device, torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return "cpu", torch.float32
+    device = f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu"
+    if precision == "bf16":
+        return device, torch.bfloat16
+    if device == "cpu":
+        return device, torch.float32
+    return device, torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def keep_gradients(model: Any) -> None:

@@ -85,14 +85,14 @@ def memory_of(shape: Shape, config: Config, device: DeviceKind, processes: int =
     Args:
         shape: Of the base model.
         config: The resolved settings; prompts and completions are reckoned at their full length.
-        device: Weights are fp32 on a cpu and bf16 on cuda, as `load_base` has them.
+        device: With `auto`, weights are fp32 on a cpu and bf16 on cuda, as `load_base` has them.
         processes: How many there are, each with a device of its own.
 
     Raises:
         MissingError: If the reward model is one of its own whose configuration is nowhere to be had.
     """
-    size = bytes_of_number(device)
-    lasting = _lasting(shape, config, size)
+    size = bytes_of_number(config, device)
+    lasting = _lasting(shape, config, device)
     own = _of_one_process(config, processes)
     phases = {"rollout": _rollout(shape, own, size), "update": _update(shape, own, device)}
     batch = config.generation.batch_size
@@ -118,9 +118,14 @@ def _of_one_process(config: Config, processes: int) -> Config:
     return structs.replace(config, policy=structs.replace(config.policy, prompts_per_step=prompts))
 
 
-def bytes_of_number(device: DeviceKind) -> int:
-    """The size of a weight or an activation in the precision of a device."""
-    return _FP32 if device == "cpu" else 2
+def precision_of(config: Config, device: DeviceKind) -> Literal["fp32", "bf16"]:
+    """The precision that `load_base` gives a base model; 16 bits of either kind are the same here."""
+    return "fp32" if device == "cpu" and config.model.precision == "auto" else "bf16"
+
+
+def bytes_of_number(config: Config, device: DeviceKind) -> int:
+    """The size of a weight or an activation."""
+    return _FP32 if precision_of(config, device) == "fp32" else 2
 
 
 def completion_tokens(config: Config) -> int:
@@ -175,10 +180,11 @@ def adapter_parameters(shape: Shape, config: Config) -> int:
     return config.model.lora_r * shape.adapted_widths
 
 
-def _lasting(shape: Shape, config: Config, size: int) -> dict[str, float]:
+def _lasting(shape: Shape, config: Config, device: DeviceKind) -> dict[str, float]:
+    size = bytes_of_number(config, device)
     of_linear = _NF4 if config.model.qlora else size
     adapter = adapter_parameters(shape, config)
-    moments = _OPTIMISER_8_BIT if config.model.qlora and size < _FP32 else _OPTIMISER
+    moments = _OPTIMISER_8_BIT if config.model.qlora and device == "cuda" else _OPTIMISER
     frozen_copies = 1 if config.policy.beta else 0  # what the KL term compares with
     return {
         "weights": shape.linear_parameters * of_linear + (shape.linear_biases + shape.other_parameters) * size,
@@ -207,7 +213,7 @@ def _update(shape: Shape, config: Config, device: DeviceKind) -> dict[str, float
     scored = completions * completion_tokens(config)
     vectors = 2 if config.policy.entropy_coef else 1  # how log-probabilities, and entropies, change with the states
     kept, at_work = activations(shape, config, device, lengths, shares_prompt=shape.packs)
-    head, logits = _head(shape, device, scored)
+    head, logits = _head(shape, bytes_of_number(config, device), scored)
     work = max(logits, at_work) + dequantised(shape, config, device)
     return {"activations": kept, "head": vectors * head, "working memory": work}
 
@@ -217,7 +223,7 @@ def _warm_start(shape: Shape, config: Config, device: DeviceKind) -> dict[str, f
     rows = config.warm_start.micro_batch or config.warm_start.batch_size
     scored = rows * completion_tokens(config)
     kept, at_work = activations(shape, config, device, [config.prompt.max_tokens + completion_tokens(config)] * rows)
-    head, logits = _head(shape, device, scored)
+    head, logits = _head(shape, bytes_of_number(config, device), scored)
     if shape.transforms_logits:
         head = _FP32 * scored * shape.vocabulary
         logits = _LOGIT_COPIES * head
@@ -226,10 +232,10 @@ def _warm_start(shape: Shape, config: Config, device: DeviceKind) -> dict[str, f
     return {"activations": kept, "head": head, "working memory": work}
 
 
-def _head(shape: Shape, device: DeviceKind, scored: int) -> tuple[float, float]:
+def _head(shape: Shape, size: int, scored: int) -> tuple[float, float]:
     """What the tiled head keeps of so many tokens, a vector each, and what it works with: one tile of logits."""
     tile = _TILE_COPIES * _FP32 * min(_TILE, scored * shape.vocabulary)
-    return bytes_of_number(device) * scored * shape.hidden, tile
+    return size * scored * shape.hidden, tile
 
 
 def _rollout(shape: Shape, config: Config, size: int) -> dict[str, float]:
@@ -278,7 +284,7 @@ def activations(
 
     All are one batch. Rows that share their prompt are packed trees.
     """
-    size = bytes_of_number(device)
+    size = bytes_of_number(config, device)
     tokens, squares = sum(lengths), sum(length**2 for length in lengths)
     a_token, a_layer = _kept_by_layer(shape, config, size)
     ends = _FP32 * tokens * shape.hidden  # into the last norm
@@ -310,4 +316,4 @@ def _kept_by_layer(shape: Shape, config: Config, size: int) -> tuple[float, floa
 
 def dequantised(shape: Shape, config: Config, device: DeviceKind) -> float:
     """The largest 4-bit layer in the precision that it is multiplied in."""
-    return shape.widest_layer * bytes_of_number(device) if config.model.qlora else 0.0
+    return shape.widest_layer * bytes_of_number(config, device) if config.model.qlora else 0.0

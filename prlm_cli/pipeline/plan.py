@@ -14,7 +14,7 @@ from prlm_cli.core.settings import Config
 from prlm_cli.models.loading import device_and_dtype
 from prlm_cli.models.shapes import Shape, shape_of
 from prlm_cli.pipeline.fit import changes, fit
-from prlm_cli.pipeline.memory import GIB, DeviceKind, Memory, memory_of
+from prlm_cli.pipeline.memory import GIB, DeviceKind, Memory, memory_of, precision_of
 from prlm_cli.pipeline.pace import Duration, calibrate, duration_of
 
 CARDS = tuple(size * GIB for size in (8.0, 12.0, 16.0, 24.0))
@@ -38,6 +38,7 @@ class Plan:
     parameters: int
     processes: int
     shares_prompts: bool
+    precision: dict[DeviceKind, str]
     memory: dict[DeviceKind, Memory]
     cards: list[Card]
     duration: Duration | None
@@ -49,6 +50,7 @@ class Plan:
             "parameters": self.parameters,
             "processes": self.processes,
             "shares_prompts": self.shares_prompts,
+            "precision": self.precision,
             "memory": {device: _as_dict(memory) for device, memory in self.memory.items()},
             "cards": [
                 {"bytes": round(card.size), "peak": card.peak and round(card.peak), "settings": card.settings}
@@ -90,6 +92,7 @@ def plan(
         parameters=shape.parameters,
         processes=processes,
         shares_prompts=shape.packs,
+        precision={device: precision_of(config, device) for device in devices},
         memory={device: memory_of(shape, config, device, processes) for device in devices},
         cards=[_card(shape, config, size, processes) for size in cards],
         duration=duration_of(shape, config, pace) if pace else None,

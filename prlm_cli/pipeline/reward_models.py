@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import StorageError
 from prlm_cli.core.reporting import Reporter
-from prlm_cli.core.settings import Config
+from prlm_cli.core.settings import Config, ModelSettings
 from prlm_cli.core.workspace import Run
 from prlm_cli.models.reward_model import Network, RewardModel
 
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 
 
 class Base(NamedTuple):
-    """A base model that is in memory, with an adapter: its folder, whether it is in 4 bits, and itself."""
+    """A base model that is in memory, with an adapter: its folder, how it was loaded, and itself."""
 
     folder: Path
-    qlora: bool
+    settings: ModelSettings
     model: Any
+
+    def is_loaded_as(self, folder: Path, settings: ModelSettings) -> bool:
+        """Whether it is what `load_base` would make of these."""
+        same = (self.settings.qlora, self.settings.precision) == (settings.qlora, settings.precision)
+        return same and self.folder == folder
 
 
 def find_reward_model(config: Config, reporter: Reporter) -> Path:
@@ -126,7 +131,7 @@ def _load_network(saved: Path, config: Config, base: Base | None, adapter: str, 
         return load_encoder_network(saved, max_tokens=config.reward.max_tokens, max_answer_tokens=longest)
     folder = find_reward_model(config, reporter)
     builder = _builder(config, folder)
-    if base and (base.folder, base.qlora) == (folder, config.model.qlora):
+    if base and base.is_loaded_as(folder, config.model):
         return load_causal_network(base.model, saved, builder, max_answer_tokens=longest, adapter=adapter)
     return load_causal_network(load_base(folder, config.model), saved, builder, max_answer_tokens=longest)
 

@@ -182,7 +182,7 @@ def _reward_model(run: Run, policy: Policy, config: Config, reporter: Reporter) 
     """The reward model of a run; where it sits on the policy's base, that base is in memory once."""
     from prlm_cli.models.loading import resolve_model
 
-    base = Base(resolve_model(config.model.name, reporter), config.model.qlora, policy.model)
+    base = Base(resolve_model(config.model.name, reporter), config.model, policy.model)
     return load_reward_model(run, reporter, base=base)
 
 

@@ -22,6 +22,7 @@ def common_arguments(
     seed: int,
     gradient_checkpointing: str = "auto",
     quantised: bool = False,
+    bf16: bool = False,
 ) -> dict[str, Any]:
     """Keyword arguments for `TrainingArguments` and its children.
 
@@ -33,6 +34,7 @@ def common_arguments(
         gradient_checkpointing: "on", "off", or "auto": where there is a GPU.
         quantised: Whether the model's weights are in 4 bits. On a GPU the optimiser's moments are then in 8 bits, in
             pages that make room where memory is short (Dettmers et al., arXiv 2305.14314).
+        bf16: Whether to compute in bf16 what may be, as a GPU that has it always does.
     """
     on_gpu = torch.cuda.is_available()
     return {
@@ -43,7 +45,7 @@ def common_arguments(
         "data_seed": seed,
         "use_cpu": not on_gpu,
         # TRL would turn it on by itself, also on a CPU.
-        "bf16": on_gpu and torch.cuda.is_bf16_supported(including_emulation=False),
+        "bf16": (on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)) or bf16,
         "gradient_checkpointing": on_gpu if gradient_checkpointing == "auto" else gradient_checkpointing == "on",
         "optim": "paged_adamw_8bit" if quantised and on_gpu else "adamw_torch",
         "lr_scheduler_type": "cosine",

@@ -28,6 +28,7 @@ from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.records import PreferencePair, ProfileDocument
 from prlm_cli.core.reporting import Stage
 from prlm_cli.core.settings import RewardSettings
+from prlm_cli.models.loading import is_in_bf16
 from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.models.reward_model import Encoded, RewardModel
 from prlm_cli.models.scorer import Item
@@ -100,7 +101,7 @@ def train_contrastive(
             groups,
             settings.interaction,
             model=reward_model.network,
-            args=_arguments(settings, steps, rate, seed, checkpoints),
+            args=_arguments(settings, steps, rate, seed, checkpoints, bf16=is_in_bf16(reward_model.network.model)),
             train_dataset=[{"group": int(name)} for name in order],
             data_collator=lambda rows: {"group": torch.tensor([row["group"] for row in rows])},
             callbacks=[SealCheckpoints(), stop, ReportProgress(stage, log, {"loss": "loss", "accuracy": "accuracy"})],
@@ -238,9 +239,9 @@ def _weights(pairs: Sequence[PreferencePair], settings: RewardSettings) -> list[
 
 
 def _arguments(
-    settings: RewardSettings, steps: int, learning_rate: float, seed: int, checkpoints: Path
+    settings: RewardSettings, steps: int, learning_rate: float, seed: int, checkpoints: Path, *, bf16: bool
 ) -> TrainingArguments:
-    common = common_arguments(checkpoints, steps=steps, learning_rate=learning_rate, seed=seed)
+    common = common_arguments(checkpoints, steps=steps, learning_rate=learning_rate, seed=seed, bf16=bf16)
     arguments = TrainingArguments(
         **common
         | {

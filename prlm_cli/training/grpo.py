@@ -34,7 +34,7 @@ from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.records import Retrieved
 from prlm_cli.core.reporting import Silent
 from prlm_cli.core.settings import PolicySettings
-from prlm_cli.models.loading import is_quantised
+from prlm_cli.models.loading import is_in_bf16, is_quantised
 from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.rewards import Reward
 from prlm_cli.training import shared_prefix
@@ -134,6 +134,7 @@ def train_grpo(
                 checkpoints,
                 weights,
                 quantised=is_quantised(model),
+                bf16=is_in_bf16(model),
                 **vllm_options(settings, max_tokens=max_tokens, stop_ids=stop_ids),
             ),
             train_dataset=Dataset.from_dict({"prompt": order}),
@@ -153,6 +154,7 @@ def _arguments(
     weights: list[float],
     *,
     quantised: bool = False,
+    bf16: bool = False,
     **more: Any,
 ) -> GRPOConfig:
     arguments = GRPOConfig(
@@ -163,6 +165,7 @@ def _arguments(
             seed=seed,
             gradient_checkpointing=settings.gradient_checkpointing,
             quantised=quantised,
+            bf16=bf16,
         ),
         per_device_train_batch_size=settings.prompts_per_step * settings.num_generations // ranks.world_size(),
         gradient_accumulation_steps=1,  # the trainer cuts the step by itself

@@ -10,7 +10,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 from prlm_cli.core.reporting import Silent, Stage
 from prlm_cli.core.settings import WarmStartSettings
-from prlm_cli.models.loading import is_quantised
+from prlm_cli.models.loading import is_in_bf16, is_quantised
 from prlm_cli.models.quiet import quiet_libraries
 from prlm_cli.training.arguments import common_arguments, keep_to_one_gpu
 from prlm_cli.training.callbacks import Log, ReportProgress, StopOnSignal
@@ -68,6 +68,7 @@ def train_supervised(
                 seed=seed,
                 gradient_checkpointing=gradient_checkpointing,
                 quantised=is_quantised(model),
+                bf16=is_in_bf16(model),
             ),
             per_device_train_batch_size=settings.batch_size,  # the trainer cuts the step by itself
             warmup_steps=max(1, settings.steps // 10),

@@ -11,6 +11,7 @@ from tests.bench import training
 from tests.bench.figures import Figures
 from tests.bench.training_parts import cuda, plan
 from tests.bench.training_parts.drawing import measure_rollouts
+from tests.bench.training_parts.precision import measure_precision
 from tests.bench.training_parts.scoring import measure_scoring
 from tests.bench.training_parts.sides import Size, prepared
 from tests.bench.training_parts.step import measure_step
@@ -59,6 +60,19 @@ def test_both_sides_draw_the_same_rows(figures, model):
     for name in ("40_6_3", "20_4_2", "ragged_40_6_3"):
         assert figures[f"rollout_same_rows_{name}"] == 1
         assert figures[f"rollout_speedup_{name}"] > 0
+
+
+def test_bf16_is_fp32_but_for_rounding(figures, model):
+    rounded = prepared(adapted.__wrapped__("llama"))
+    for parameter in rounded.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.bfloat16)
+
+    measure_precision(figures, 1, {"bf16": rounded, "fp32": model}, _SIZES)
+
+    assert 0 < figures["bf16_logp_max_difference"] < 0.1
+    for what in ("forward_backward", "rollout"):
+        assert all(figures[f"bf16_{what}_speedup_{size.name}"] > 0 for size in _SIZES)
 
 
 def test_a_step_is_that_of_stock_trl(figures, tiny_model, workspace_data, tmp_path):

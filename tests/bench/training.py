@@ -4,7 +4,8 @@
 
 The embedded model with an adapter, in fp32 on one thread of the CPU, and random models where bytes are counted; times
 are CPU times, both sides taken in turn. Where there is a GPU, 4-bit models of 0.5B to 7B on it. About ten minutes, no
-network. The parts: `plan`, `scoring` (forward and backward pass), `rollouts`, `step` (whole optimiser steps), `cuda`.
+network. The parts: `plan`, `scoring` (forward and backward pass), `rollouts`, `step` (whole optimiser steps),
+`precision` (ours in bf16 beside ours in fp32), `cuda`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import torch
 
 from prlm_cli.models.quiet import quiet_libraries
 from tests.bench.figures import Figures, progress
-from tests.bench.training_parts import cuda, drawing, plan, scoring, sides, step
+from tests.bench.training_parts import cuda, drawing, plan, precision, scoring, sides, step
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "commits"
-PARTS = ("plan", "scoring", "rollouts", "step", "cuda")
+PARTS = ("plan", "scoring", "rollouts", "step", "precision", "cuda")
 AIMS = {
     **{f"limit_share_{size.name}": "≥ 0.8" if size.group == 8 else "≥ 0.72" for size in sides.SIZES},
     "rollout_speedup_320_48_8": "≥ 1.4",
@@ -60,6 +61,8 @@ def _measure(name: str, figures: Figures, given: argparse.Namespace) -> None:
     elif name == "step":
         with tempfile.TemporaryDirectory(prefix="prlm-bench-") as folder:
             step.measure_step(figures, 1, given.data, Path(folder))
+    elif name == "precision":
+        precision.measure_precision(figures, given.rounds)
     else:
         cuda.measure_cuda(figures, given.rounds)
 

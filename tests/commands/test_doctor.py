@@ -172,6 +172,26 @@ def test_no_gpu_is_in_order_but_an_unusable_one_is_not(monkeypatch, tmp_path):
     assert only(module._gpu()).status == "warn"
 
 
+@pytest.mark.parametrize(
+    ("cpu", "has_bf16"),
+    [
+        (SimpleNamespace(get_capabilities=lambda: {"avx2": True, "avx512_bf16": True}), True),
+        (SimpleNamespace(get_capabilities=lambda: {"amx_bf16": True}), True),
+        (SimpleNamespace(get_capabilities=lambda: {"avx2": True, "avx512_bf16": False}), False),
+        (SimpleNamespace(), False),
+    ],
+    ids=["AVX-512", "AMX", "neither", "an old torch"],
+)
+def test_bf16_is_named_where_the_processor_has_it(cpu, has_bf16, monkeypatch, tmp_path):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "cpu", cpu)
+    monkeypatch.setattr(module, "_NVIDIA_DRIVER", tmp_path / "none")
+
+    assert ("model.precision=bf16" in only(module._gpu()).detail) == has_bf16
+
+
 @pytest.mark.parametrize(("has_bf16", "status"), [(True, "ok"), (False, "warn")], ids=["bf16", "no bf16"])
 def test_a_gpu_is_described(has_bf16, status):
     properties = SimpleNamespace(name="Card", total_memory=8 * 10**9, major=8, minor=6)

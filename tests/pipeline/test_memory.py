@@ -108,8 +108,17 @@ def test_a_cpu_has_fp32_and_no_overhead_and_keeps_activations():
     assert cpu.phases["update"]["activations"] > 10 * gpu.phases["update"]["activations"]
 
 
+@pytest.mark.parametrize("checkpointing", ["on", "off"])
+def test_a_cpu_in_bf16_takes_what_a_gpu_takes_without_its_overhead(checkpointing):
+    flags = {"model__precision": "bf16", "policy__gradient_checkpointing": checkpointing}
+    cpu, gpu = _memory("cpu", **flags), _memory("cuda", **flags)
+
+    assert (cpu.lasting, cpu.phases, cpu.overhead) == (gpu.lasting, gpu.phases, 0)
+
+
 def test_the_optimiser_of_a_4_bit_model_is_in_8_bits_on_a_gpu_alone():
-    fp32 = [_memory(), _memory("cpu"), _memory("cpu", model__qlora=True)]
+    on_cpu = {"model__qlora": True, "model__precision": "bf16"}
+    fp32 = [_memory(), _memory("cpu"), _memory("cpu", model__qlora=True), _memory("cpu", **on_cpu)]
     assert {memory.lasting["optimiser"] / memory.lasting["adapters"] for memory in fp32} == {2}
     assert _memory(model__qlora=True).lasting["optimiser"] < 0.26 * fp32[0].lasting["optimiser"]
 

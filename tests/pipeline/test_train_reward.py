@@ -10,6 +10,7 @@ from prlm_cli.core import jsonl
 from prlm_cli.core.configuration import resolve
 from prlm_cli.core.errors import DataError, StorageError
 from prlm_cli.core.records import PreferencePair
+from prlm_cli.core.settings import ModelSettings
 from prlm_cli.core.workspace import Workspace
 from prlm_cli.models.reward_model import fit_temperature, load_temperature
 from prlm_cli.models.scorer import Item
@@ -154,7 +155,7 @@ def test_a_twin_can_be_loaded_on_the_base_of_its_model(tiny_model, workspace, pa
     run = train_reward(workspace, small(tiny_model), pairs=pairs)
     model, apart = load_reward_model(run, Notes()), load_reward_model(run, Notes(), blind=True)
     expected = model.scores(_items(pairs))
-    base = Base(tiny_model, False, model.network.model)
+    base = Base(tiny_model, ModelSettings(), model.network.model)
 
     twin = load_reward_model(run, Notes(), blind=True, base=base)
 
@@ -163,14 +164,17 @@ def test_a_twin_can_be_loaded_on_the_base_of_its_model(tiny_model, workspace, pa
     assert model.scores(_items(pairs)) == expected
 
 
-@pytest.mark.parametrize("other", ["folder", "bits", "encoder"])
+@pytest.mark.parametrize("other", ["folder", "bits", "precision", "encoder"])
 def test_on_another_base_a_model_is_loaded_apart(tiny_model, workspace, pairs, other, encoder, tmp_path):
     assignments = [f"reward.model={encoder}"] if other == "encoder" else []
     run = train_reward(workspace, small(tiny_model, "reward.twin=false", *assignments), pairs=pairs)
     policy = load_policy(small(tiny_model, "prompt.reasoning=off"), trainable=True, reporter=Notes()).model
     folder = tmp_path if other == "folder" else tiny_model
 
-    model = load_reward_model(run, Notes(), base=Base(folder, other == "bits", policy))
+    loaded_as = {"bits": ModelSettings(qlora=True), "precision": ModelSettings(precision="bf16")}
+    base = Base(folder, loaded_as.get(other, ModelSettings()), policy)
+
+    model = load_reward_model(run, Notes(), base=base)
 
     assert model.network.model is not policy
     assert list(policy.peft_config) == ["default"]

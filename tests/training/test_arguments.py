@@ -22,6 +22,14 @@ def test_a_cpu_trains_in_fp32_without_checkpointing(tmp_path, monkeypatch):
     assert (arguments.bf16, arguments.use_cpu, arguments.gradient_checkpointing) == (False, True, False)
 
 
+def test_a_cpu_computes_in_bf16_where_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+    arguments = common_arguments(tmp_path, steps=1, learning_rate=1e-4, seed=0, bf16=True)
+
+    assert (arguments["bf16"], arguments["use_cpu"]) == (True, True)
+
+
 def test_nothing_is_reported_to_anybody(tmp_path):
     assert _arguments(tmp_path).report_to == []
     assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"

@@ -197,9 +197,9 @@ def test_the_first_loss_is_that_of_the_scores_before_training(tiny_model, tmp_pa
     assert 0 <= figures[0]["accuracy"] <= 1
 
 
-@pytest.mark.parametrize("qlora", [False, True], ids=["fp32", "4 bit"])
-def test_the_better_answers_are_learned_by_adapter_and_head_alone(tiny_model, tmp_path, qlora):
-    model = causal(tiny_model, qlora=qlora)
+@pytest.mark.parametrize("settings", [{}, {"precision": "bf16"}, {"qlora": True}], ids=["fp32", "bf16", "4 bit"])
+def test_the_better_answers_are_learned_by_adapter_and_head_alone(tiny_model, tmp_path, settings):
+    model = causal(tiny_model, **settings)
     before, base = weights_of(model.network), weights_of(model.network, trained=False)
 
     figures = train(model, [swapped(n) for n in range(4)], tmp_path, steps=25, learning_rate=1e-2, warmup=0.0)

@@ -105,6 +105,22 @@ def test_completions_that_were_all_cut_train_nothing(tiny, tmp_path):
     assert largest_difference(before, weights_of(model)) == 0
 
 
+def test_in_bf16_adapters_train_in_fp32_under_mixed_precision(tiny_model, tmp_path):
+    (model, tokenizer), figures, kinds = trainable(tiny_model, precision="bf16"), Figures(), set()
+    before, base = weights_of(model), weights_of(model, trained=False)
+    head = model.get_output_embeddings()
+    head.register_forward_hook(lambda module, states, logits: kinds.add((torch.is_grad_enabled(), logits.dtype)))
+
+    train(model, tokenizer, tmp_path, callbacks=[figures])
+
+    assert {weight.dtype for weight in before.values()} == {torch.float32}
+    assert {weight.dtype for weight in base.values()} == {torch.bfloat16}
+    assert (True, torch.bfloat16) in kinds and {dtype for _, dtype in kinds} == {torch.bfloat16}
+    assert largest_difference(before, weights_of(model)) > 1e-4
+    assert largest_difference(base, weights_of(model, trained=False)) == 0
+    assert figures.lines[0]["grad_norm"] > 0
+
+
 @pytest.fixture
 def quantised(tiny_model):
     return trainable(tiny_model, qlora=True)
@@ -116,8 +132,9 @@ def test_adapters_of_a_4_bit_model_train_in_fp32(quantised, tmp_path):
     assert {p.dtype for p in trainer.model.parameters() if p.requires_grad} == {torch.float32}
 
 
-def test_qlora_trains_the_adapter_and_leaves_the_4_bit_weights_alone(quantised, tmp_path):
-    (model, tokenizer), figures = quantised, Figures()
+@pytest.mark.parametrize("precision", ["auto", "bf16"])
+def test_qlora_trains_the_adapter_and_leaves_the_4_bit_weights_alone(tiny_model, tmp_path, precision):
+    (model, tokenizer), figures = trainable(tiny_model, qlora=True, precision=precision), Figures()
     before, base = weights_of(model), weights_of(model, trained=False)
 
     train(model, tokenizer, tmp_path, callbacks=[figures], learning_rate=1e-5)

@@ -90,6 +90,19 @@ def test_only_the_tokens_of_the_completion_count_in_the_loss(tiny_model, tmp_pat
     assert figures[0]["loss"] == pytest.approx(expected.mean().item(), abs=1e-5)
 
 
+def test_in_bf16_the_loss_is_that_of_fp32_but_for_rounding(tiny_model, tmp_path):
+    fields = {"steps": 4, "batch_size": 6, "learning_rate": 1e-3}
+    (model, tokenizer), (exact, _) = trainable(tiny_model, precision="bf16"), trainable(tiny_model)
+
+    figures = train(model, tokenizer, _RAGGED, tmp_path / "bf16", **fields)
+    expected = train(exact, tokenizer, _RAGGED, tmp_path / "fp32", **fields)
+
+    for name in ("loss", "grad_norm"):
+        assert [line[name] for line in figures] == pytest.approx([line[name] for line in expected], rel=0.03)
+    assert {weight.dtype for weight in weights_of(model).values()} == {torch.float32}
+    assert {weight.dtype for weight in weights_of(model, trained=False).values()} == {torch.bfloat16}
+
+
 @pytest.mark.parametrize("micro_batch", [6, 3, 2, 1])
 def test_training_is_that_of_the_library_with_all_logits(tiny_model, tmp_path, micro_batch):
     fields = {"steps": 4, "batch_size": 6, "micro_batch": micro_batch, "learning_rate": 1e-3}

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import torch
 from transformers import GenerationConfig
 
-from prlm_cli.core.settings import EMBEDDED_MODEL, ModelSettings
+from prlm_cli.core.settings import EMBEDDED_MODEL, ModelSettings, Precision
 from prlm_cli.models.adapters import add_adapter
 from prlm_cli.models.loading import load_base, resolve_model
 from prlm_cli.training.shared_prefix import StreamSampling, rollouts, score_group
@@ -57,10 +57,10 @@ def random_group(size: Size, vocabulary: int, *, lengths: list[int] | None = Non
     return Group(prompt, completions)
 
 
-def embedded_policy() -> Any:
+def embedded_policy(precision: Precision = "auto") -> Any:
     """The embedded model with a new adapter, as a training begins; TRL's head is added as its trainer does."""
-    model = add_adapter(load_base(resolve_model(EMBEDDED_MODEL), ModelSettings()), ModelSettings(), seed=0)
-    return prepared(model)
+    settings = ModelSettings(precision=precision)
+    return prepared(add_adapter(load_base(resolve_model(EMBEDDED_MODEL), settings), settings, seed=0))
 
 
 def prepared(model: Any) -> Any:
