@@ -156,7 +156,7 @@ def _gpu() -> Iterator[Check]:
 
 def _computes_bf16(cpu: Any) -> bool:
     """Whether the processor has instructions for products in bf16; False where torch is too old to say."""
-    capabilities = getattr(cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
