@@ -46,6 +46,8 @@ def add_adapter(base: Any, settings: ModelSettings, *, seed: int) -> Any:
 def load_adapter(base: Any, folder: Path, *, trainable: bool, name: str = DEFAULT) -> Any:
     """The base model with a saved adapter; a model that has adapters gets one more, which is not active.
 
+    One that is not to be trained is in the precision of the base: each layer would cast all that passes it otherwise.
+
     Raises:
         StorageError: If the folder holds none, or one of another base model.
     """
@@ -74,6 +76,8 @@ def load_adapter(base: Any, folder: Path, *, trainable: bool, name: str = DEFAUL
         raise StorageError(f"{folder} does not fit the base model", hint="use the model it was trained on")
     if trainable:
         train_in_fp32(model)
+    else:
+        _cast(model, name, base.dtype)
     return model
 
 
@@ -111,6 +115,13 @@ def save_adapter(model: Any, folder: Path) -> None:
     with quiet_libraries():
         model.save_pretrained(folder, selected_adapters=[DEFAULT])  # not the reference of a KL term, nor a judge
     (folder / "README.md").unlink(missing_ok=True)  # the library's empty model card
+
+
+def _cast(model: Any, adapter: str, dtype: torch.dtype) -> None:
+    """Casts the weights of one adapter."""
+    for path, parameter in model.named_parameters():
+        if f".{adapter}." in path:
+            parameter.data = parameter.data.to(dtype)
 
 
 def train_in_fp32(model: Any) -> None:
