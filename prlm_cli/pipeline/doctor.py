@@ -178,7 +178,10 @@ def _usable_gpus(torch: Any) -> Iterator[Check]:
 def _four_bit() -> Iterator[Check]:
     """4-bit layers as `--qlora` uses them: one forward and backward pass, held against full precision."""
     try:
-        error = _four_bit_error()
+        from prlm_cli.models.quiet import quiet_libraries
+
+        with quiet_libraries():
+            error = _four_bit_error()
     except _BROKEN_LIBRARY as problem:
         fix = "pip install --force-reinstall bitsandbytes, or train without --qlora"
         yield Check("4-bit", "fail", _first_line(problem), fix)

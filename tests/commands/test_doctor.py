@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import socket
 import sqlite3
+import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
@@ -150,6 +151,13 @@ def test_four_bit_is_judged_by_its_results(monkeypatch, error, status):
 
 def test_four_bit_computes_on_this_machine():
     assert 0.01 < module._four_bit_error() < 0.25
+
+
+def test_trying_four_bit_says_nothing_on_the_streams():
+    code = "from prlm_cli.pipeline import doctor; assert list(doctor._four_bit())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout + done.stderr == ""
 
 
 def test_a_missing_bitsandbytes_fails_with_what_to_do(monkeypatch):
