@@ -46,8 +46,6 @@ def add_adapter(base: Any, settings: ModelSettings, *, seed: int) -> Any:
 def load_adapter(base: Any, folder: Path, *, trainable: bool, name: str = DEFAULT) -> Any:
     """The base model with a saved adapter; a model that has adapters gets one more, which is not active.
 
-    One that is not to be trained is in the precision of the base: each layer would cast all that passes it otherwise.
-
     Raises:
         StorageError: If the folder holds none, or one of another base model.
     """
@@ -76,8 +74,6 @@ def load_adapter(base: Any, folder: Path, *, trainable: bool, name: str = DEFAUL
         raise StorageError(f"{folder} does not fit the base model", hint="use the model it was trained on")
     if trainable:
         train_in_fp32(model)
-    else:
-        _cast(model, name, base.dtype)
     return model
 
 
@@ -117,10 +113,11 @@ def save_adapter(model: Any, folder: Path) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # the library's empty model card
 
 
-def _cast(model: Any, adapter: str, dtype: torch.dtype) -> None:
-    """Casts the weights of one adapter."""
+def answer_in_precision_of_base(model: Any) -> None:
+    """Casts the adapters to the type of the base, or else each layer casts all that passes it, there and back."""
+    dtype = model.dtype
     for path, parameter in model.named_parameters():
-        if f".{adapter}." in path:
+        if "lora_" in path:
             parameter.data = parameter.data.to(dtype)
 
 

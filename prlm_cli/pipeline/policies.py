@@ -275,6 +275,8 @@ def load_policy(
     weights = adapter or (run.adapter if run else None)
     if weights:
         model = adapters.load_adapter(model, weights, trainable=trainable)
+        if not trainable:
+            adapters.answer_in_precision_of_base(model)
     elif trainable:
         model = adapters.add_adapter(model, config.model, seed=config.seed)
     if sharded:

@@ -119,19 +119,6 @@ def test_a_damaged_adapter_is_a_storage_error(tiny_model, tmp_path, name, harm):
         load_adapter(load_base(tiny_model, ModelSettings()), tmp_path / "adapter", trainable=False)
 
 
-def test_an_adapter_is_in_the_precision_of_its_base_unless_it_is_to_be_trained(tiny_model, tmp_path):
-    settings = ModelSettings(precision="bf16")
-    save_adapter(add_adapter(load_base(tiny_model, settings), settings, seed=0), tmp_path)
-
-    trained = load_adapter(load_base(tiny_model, settings), tmp_path, trainable=True)
-    beside = load_adapter(trained, tmp_path, trainable=False, name="judge")
-
-    precision = {
-        name: {p.dtype for path, p in beside.named_parameters() if f".{name}." in path} for name in ("default", "judge")
-    }
-    assert precision == {"default": {torch.float32}, "judge": {torch.bfloat16}}
-
-
 def test_only_what_is_trained_is_cast_to_fp32():
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)).to(torch.bfloat16)
     model[0].requires_grad_(False)

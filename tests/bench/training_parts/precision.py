@@ -1,4 +1,4 @@
-"""Ours in bf16 beside ours in fp32, on a CPU: how much faster, and how far apart.
+"""Ours in bf16 beside ours in fp32, on a CPU: how much faster, and how far apart; nothing where there is a GPU.
 
 What there is to gain hangs on the processor: one without instructions for bf16 is no faster.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tests.bench.figures import Figures, cpu_timed, interleaved, ratio
+from tests.bench.figures import Figures, cpu_timed, interleaved, progress, ratio
 from tests.bench.training_parts.sides import SIZES, Size, drawn_by_us, embedded_policy, random_group, scored_by_us
 
 
@@ -26,6 +26,9 @@ def measure_precision(
         models: "bf16" and "fp32"; default: the embedded one.
         sizes: Of the group.
     """
+    if models is None and torch.cuda.is_available():
+        progress("not on a GPU, where models are in bf16")
+        return
     models = models or {"bf16": embedded_policy("bf16"), "fp32": embedded_policy()}
     differences = [_measure_size(figures, rounds, models, size) for size in sizes]
     figures.add("bf16_logp_max_difference", max(differences), "nats")
