@@ -72,7 +72,9 @@ def load_tokenizer(folder: Path) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.chat_control_tokens = [token.content for token in tokenizer.added_tokens_decoder.values()]
+    added = [token.content for token in tokenizer.added_tokens_decoder.values()]
+    # Gemma's line breaks and tabs are added tokens, and words of every text.
+    tokenizer.chat_control_tokens = [token for token in added if not token.isspace()]
     return tokenizer
 
 

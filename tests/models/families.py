@@ -32,6 +32,7 @@ class Family(NamedTuple):
         end_of_turn: What ends a reply in a chat.
         begin: The token that begins every text, where there is one.
         has_pieces: Whether a space is part of the word after it and stands before any text (SentencePiece).
+        spaces: White space of its vocabulary that are added tokens as well.
         thinks: Whether it thinks unasked.
         open_end: How a prompt ends, in turns and with a thought wanted.
         closed_end: How it ends with none wanted.
@@ -43,6 +44,7 @@ class Family(NamedTuple):
     end_of_turn: str
     begin: str | None = None
     has_pieces: bool = False
+    spaces: tuple[str, ...] = ()
     thinks: bool = False
     open_end: str = ""
     closed_end: str = ""
@@ -138,7 +140,7 @@ FAMILIES = {
         closed_end="<｜Assistant｜><think>\n\n</think>\n\n",
         repeats=(False, False),
     ),
-    "Gemma": Family(  # no system turn, roles of its own, and a turn does not end with the end token
+    "Gemma": Family(  # no system turn, roles of its own, a turn does not end with the end token, line breaks are added
         template="{{ bos_token }}"
         + _each(
             "{% if message.role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
@@ -149,6 +151,8 @@ FAMILIES = {
         specials=("<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"),
         end_of_turn="<end_of_turn>",
         begin="<bos>",
+        has_pieces=True,
+        spaces=("\n",),
         open_end="<start_of_turn>model\n<think>\n",
         closed_end="<start_of_turn>model\n",
     ),
@@ -211,8 +215,7 @@ def tokenizer_of(family: Family, folder: Path) -> Any:
         additional_special_tokens=others,
         clean_up_tokenization_spaces=False,
     )
-    if family.thinks:
-        tokenizer.add_tokens(list(_THINK_TAGS))
+    tokenizer.add_tokens([*family.spaces, *(_THINK_TAGS if family.thinks else ())])
     tokenizer.chat_template = family.template
     tokenizer.save_pretrained(folder)
     return load_tokenizer(folder)
