@@ -171,7 +171,17 @@ class BoundedTrainer(GRPOTrainer):  # type: ignore[misc]
         return known
 
     def _weighted_loss(self, known: Known, inputs: dict[str, Any]) -> torch.Tensor:
-        return self.compute_loss(known, inputs) * inputs.get(LOSS_WEIGHT, 1.0)  # type: ignore[no-any-return]
+        """The loss of this process, of which the mean over all is that of the step."""
+        weight = inputs.get(LOSS_WEIGHT, 1.0)
+        loss: torch.Tensor = self.compute_loss(known, inputs) * weight
+        if not self.entropy_coef:
+            return loss
+        # TRL's bonus in it is the mean over the tokens of this process, of which others may have more.
+        mask = inputs["completion_mask"]
+        entropy = (known.entropies * mask).sum() / mask.sum().clamp(min=1)
+        share = mask.sum() * self.accelerator.num_processes / inputs["num_items_in_batch"].clamp(min=1)
+        correction: torch.Tensor = self.entropy_coef * (weight - share) * entropy
+        return loss + correction
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

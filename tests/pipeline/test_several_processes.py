@@ -77,6 +77,7 @@ def test_two_processes_train_what_one_trains(lively_model, workspace):
         "policy.profile_noise=0.5",
         "policy.contrast=swapped",
         "policy.early_stop=9",
+        "policy.entropy_coef=0.1",
     )
     alone = train_policy(workspace, small(lively_model, *_SETTINGS, *settings), name="alone", reporter=Notes())
     shutil.rmtree(next(workspace.runs_folder.glob("warm-start-*")))
@@ -214,7 +215,14 @@ def test_other_adapters_sit_on_a_base_in_parts_as_on_a_whole_one(lively_model, w
 @pytest.mark.parametrize("choice", ["skip", "resample"])
 def test_two_processes_leave_out_and_replace_the_groups_that_one_would(lively_model, workspace, choice):
     reward = 'policy.rewards={"tests.rewards.functions:flat_for_some"=1.0}'
-    settings = (reward, f"policy.zero_variance={choice}", "warm_start.kind=none", "policy.eval_queries=0")
+    settings = (
+        reward,
+        f"policy.zero_variance={choice}",
+        "policy.loss_type=grpo",  # that of dapo has the same divisor in both anyway
+        "policy.entropy_coef=0.1",
+        "warm_start.kind=none",
+        "policy.eval_queries=0",
+    )
     alone = train_policy(workspace, small(lively_model, *_SETTINGS, *settings), name="alone", reporter=Notes())
 
     arguments = ["-w", str(workspace.folder), "--name", "both", *settings_of(lively_model, *settings)]
