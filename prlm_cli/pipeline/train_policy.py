@@ -110,10 +110,14 @@ def _train(run: Run, policy: Policy, job: Job, context: RewardContext, reporter:
     from prlm_cli.training.callbacks import NotFinite
     from prlm_cli.training.checkpoints import newest_step
     from prlm_cli.training.grpo import Rollout, train_grpo
+    from prlm_cli.training.order import met_before
     from prlm_cli.training.trackers import tracker_callbacks
 
     config, noise = job.config, job.noise
     taken = job.start.metrics.get(QUERIES_TAKEN, 0) if job.start else 0
+    prompts = _prompts(config.policy.steps, config)
+    if known := met_before([query.query_id for query in job.training], taken, prompts, config.seed):
+        reporter.note(f"{known} of the {prompts} prompts of GRPO are for queries that the policy was trained on before")
     if reason := shared_prefix.why_not(policy.model):
         reporter.note(f"the prompt is computed once a completion, not once a group: {reason}")
 
@@ -165,10 +169,14 @@ def _train(run: Run, policy: Policy, job: Job, context: RewardContext, reporter:
         watching.has_diverged(error)
     best.keep(policy.model, is_finite=watching.is_finite)
     figures = {**watching.as_dict(), **best.as_dict(), **_first_and_last_quarter(run)}
-    rollout_steps = -(-figures["steps"] // config.policy.num_iterations)
-    figures[QUERIES_TAKEN] = taken + rollout_steps * config.policy.prompts_per_step
+    figures[QUERIES_TAKEN] = taken + _prompts(figures["steps"], config)
     write_text(run.report, html_report(run, figures, seed=config.seed))
     run.finish({**figures, "prompt_hash": policy.builder.hash})
+
+
+def _prompts(steps: int, config: Config) -> int:
+    """How many prompts rollouts are drawn for in so many steps."""
+    return -(-steps // config.policy.num_iterations) * config.policy.prompts_per_step
 
 
 def _context(job: Job, policy: Policy, reporter: Reporter) -> RewardContext:

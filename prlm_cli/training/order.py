@@ -37,6 +37,13 @@ def query_order(query_ids: Sequence[str], length: int, seed: int) -> list[str]:
     return order[:length]
 
 
+def met_before(query_ids: Sequence[str], taken: int, length: int, seed: int) -> int:
+    """How many of the `length` ids that follow on the first `taken` of an order are among those."""
+    order = query_order(query_ids, taken + length, seed)
+    before = set(order[:taken])
+    return sum(query_id in before for query_id in order[taken:])
+
+
 def passes(order: Sequence[str]) -> list[tuple[str, int]]:
     """Each id of an order with how often it came before."""
     met: Counter[str] = Counter()

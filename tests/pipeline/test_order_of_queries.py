@@ -54,6 +54,20 @@ def test_each_phase_goes_on_with_queries_that_those_before_it_did_not_take(tiny_
     assert [workspace.run(name).metrics["queries_taken"] for name in ("first", "second", "third")] == [4, 6, 8]
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_queries_that_the_warm_start_took_already_are_counted_aloud(tiny_model, workspace, learned, steps):
+    notes = Notes()
+    warm_start = ["warm_start.kind=answers", f"warm_start.steps={steps}", "warm_start.batch_size=2"]
+
+    train_policy(workspace, small(tiny_model, *_STEP, *warm_start, "policy.steps=2"), reporter=notes)
+
+    imitated, drawn_for = learned
+    known = sum(query_id in imitated for query_id in drawn_for)
+    told = f"{known} of the 4 prompts of GRPO are for queries that the policy was trained on before"
+    assert len(drawn_for) == 4
+    assert (told in notes.notes) == (known > 0) == (steps > 1)
+
+
 def test_steps_on_the_same_rollouts_take_their_queries_once(tiny_model, workspace, learned):
     steps = ["policy.steps=3", "policy.num_iterations=2", "warm_start.kind=none"]
 
