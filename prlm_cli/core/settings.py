@@ -326,6 +326,7 @@ class WatchdogSettings(Section, kw_only=True, frozen=True):
     format: Annotated[Share, "Fall of the share of well-formed completions since the start; 0 of them always is."] = 0.2
     entropy: Annotated[Share, "Share of the entropy at the start."] = 0.35
     copying: Annotated[Share, "Rise of the share of the answer that is copied from a record's title."] = 0.2
+    thoughts: Annotated[Share, "Share of thoughts that are, word for word, those to another query of the step."] = 0.5
     clip_ratio: Annotated[Share, "Share of ratios that are clipped, where policy.num_iterations is above 1."] = 0.2
     reward_hacking: Annotated[
         float, Meta(ge=-1, le=0), "Rank correlation of the reward model's opinion, rising, with overlap, falling."

@@ -19,7 +19,7 @@ from prlm_cli.pipeline.samples import read_samples
 from prlm_cli.report.charts import Axis, Line, line_chart, ticks
 from prlm_cli.report.page import Card, cards, figures, heading, page, paragraph, table
 from prlm_cli.report.table import Table
-from prlm_cli.training.watchdog import COPY_RATE, FORMAT, Alarm
+from prlm_cli.training.watchdog import COPY_RATE, FORMAT, SHARED_THOUGHTS, Alarm
 
 _WINDOW = 20  # steps behind each median
 _MOST_POINTS = 400  # of a line; more would not be seen
@@ -39,6 +39,7 @@ _OTHERS = (
     _Curve("Completion length", "tokens", {"completions/mean_length": "mean", "completions/max_length": "longest"}),
     _Curve("Completions cut at the token limit", "share", {"completions/clipped_ratio": "cut"}),
     _Curve("Form and copying", "share", {FORMAT: "well-formed", COPY_RATE: "copied from titles"}),
+    _Curve("Thoughts that several queries share", "share", {SHARED_THOUGHTS: "thoughts"}),
     _Curve("Spread of the rewards in a group", "reward", {"reward_std": "standard deviation"}),
     _Curve("Groups whose rewards are all the same", "share", {"frac_reward_zero_std": "groups"}),
     _Curve("Entropy of the policy", "nats a token", {"entropy": "entropy"}),

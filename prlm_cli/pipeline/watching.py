@@ -108,7 +108,13 @@ def check_trackers(names: Iterable[str]) -> None:
 
 def measures(context: RewardContext) -> dict[str, Reward]:
     """What the watchdog wants to know of each completion besides its rewards."""
-    return {"format": reward_named("format")(context), "copy_rate": reward_named("metric:copy_rate")(context)}
+    from prlm_cli.training.shared_thoughts import SharedThoughts
+
+    return {
+        "format": reward_named("format")(context),
+        "copy_rate": reward_named("metric:copy_rate")(context),
+        "shared_thoughts": SharedThoughts(context.builder),
+    }
 
 
 def _shown(config: Config) -> dict[str, str]:

@@ -20,6 +20,7 @@ History = Sequence[Figures]
 
 REWARD_MODEL, OVERLAP = "rewards/personalization/mean", "rewards/overlap/mean"
 FORMAT, COPY_RATE = "completions/format", "completions/copy_rate"
+SHARED_THOUGHTS = "completions/shared_thoughts"
 UNSCORED, CLIP_RATIO = "completions/unscored", "clip_ratio/region_mean"
 PROFILE_GAIN = "heldout_gain_low"
 # Of 60 runs of 300 steps in which nothing was wrong (white noise), 37 % had 20 steps with a correlation below -.5 and
@@ -140,6 +141,13 @@ def copying(history: History, settings: WatchdogSettings) -> str | None:
     return f"answers copied from the records rose from {start:.0%} to {now:.0%}"
 
 
+def thoughts(history: History, settings: WatchdogSettings) -> str | None:
+    """The policy has learned to answer without its thoughts: they say the same to every query."""
+    share = _now(history, SHARED_THOUGHTS, settings)
+    are_same = _above(share, settings.thoughts)
+    return f"{share:.0%} of the thoughts are, word for word, those to other queries as well" if are_same else None
+
+
 def clip_ratio(history: History, settings: WatchdogSettings) -> str | None:
     """Many tokens have moved so far on the same rollouts that they train nothing any more."""
     share = _now(history, CLIP_RATIO, settings)
@@ -194,6 +202,7 @@ SIGNALS = {
     "format": Signal(format, "raise policy.rewards.format, or start from a warm start"),
     "entropy": Signal(entropy, "lower policy.learning_rate, raise policy.epsilon_high"),
     "copying": Signal(copying, "penalise it: policy.rewards.copy"),
+    "thoughts": Signal(thoughts, "what it gains is not by reasoning: compare it with --reasoning off"),
     "clip_ratio": Signal(clip_ratio, "lower policy.num_iterations, or policy.learning_rate"),
     "reward_hacking": Signal(reward_hacking, "lower policy.rewards.personalization, train the reward model anew"),
     "gradient": Signal(gradient, "0: no group has spread; large: lower policy.learning_rate"),

@@ -23,7 +23,6 @@ from tests.training.grpo_runs import Figures, lengths, settings
 from tests.training.tiny import asked, trainable
 
 _EVERY_SECOND = list(range(0, 258, 2))  # stop ids: few tokens to a completion
-_PROMPT = PromptSettings(layout="completion", reasoning="off")
 _RECORDS = [ProfileDocument(doc_id="d", text="letters", title="A B C D E F G H")]
 _FAST = {"learning_rate": 0.02, "prompts_per_step": 2, "num_generations": 32, "temperature": 1.0}
 
@@ -80,7 +79,7 @@ def times(factor):
     return lambda **given: [factor * value for value in lengths(**given)]
 
 
-def watched(tiny_model, folder, reward=lengths, *, watchdog=None, others=None, opinion=0.4, **fields):
+def watched(tiny_model, folder, reward=lengths, *, watchdog=None, others=None, opinion=0.4, reasoning="off", **fields):
     """The signals that a training sets off, and the figures of its steps."""
     model, tokenizer = trainable(tiny_model)
     # Tied to its input, the head of the random model hardly prefers a token to another: it is to have an opinion.
@@ -88,6 +87,7 @@ def watched(tiny_model, folder, reward=lengths, *, watchdog=None, others=None, o
     weights = torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(1))
     head.weight = torch.nn.Parameter(opinion * weights, requires_grad=False)
     told, figures, chosen = [], Figures(), settings(**_FAST | fields)
+    prompt = PromptSettings(layout="completion", reasoning=reasoning)
     train_grpo(
         model,
         tokenizer,
@@ -105,7 +105,7 @@ def watched(tiny_model, folder, reward=lengths, *, watchdog=None, others=None, o
                 WatchdogSettings(**{"window": 1} | (watchdog or {})), {}, lambda step, alarm: told.append(alarm.signal)
             ),
         ],
-        measures=measures(RewardContext(builder_for(_PROMPT, TokenizerCodec(tokenizer)))),
+        measures=measures(RewardContext(builder_for(prompt, TokenizerCodec(tokenizer)))),
     )
     return told, [line for line in figures.lines if "loss" in line]
 
@@ -119,6 +119,7 @@ _RUNS = {
     "format": {"reward": blank, "steps": 6},
     "entropy": {"reward": letters, "steps": 5},
     "copying": {"reward": letters, "steps": 5},
+    "thoughts": {"reward": letters, "reasoning": "on", "steps": 5},
     "clip_ratio": {"num_iterations": 4, "steps": 4},
     "reward_hacking": {
         "reward": nothing,

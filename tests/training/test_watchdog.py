@@ -16,6 +16,7 @@ from prlm_cli.training.watchdog import (
     OVERLAP,
     PROFILE_GAIN,
     REWARD_MODEL,
+    SHARED_THOUGHTS,
     SIGNALS,
     UNSCORED,
     Watchdog,
@@ -34,6 +35,7 @@ _QUIET = {
     FORMAT: (0.8, 1.0),
     "entropy": (0.5, 1.0),
     COPY_RATE: (0.1, 0.3),
+    SHARED_THOUGHTS: (0.0, 0.5),
     CLIP_RATIO: (0.0, 0.2),
     "grad_norm": (0.5, 4.0),
     "kl": (0.0, 0.2),
@@ -96,6 +98,7 @@ _CASES = {
     "format": (steps(FORMAT, 1, 1, 0.5), {"format": 0.25}, 3),
     "entropy": (steps("entropy", 1, 1, 0.3, 0.3), {"entropy": 0.3}, 4),
     "copying": (steps(COPY_RATE, 0.1, 0.1, 0.9, 0.1), {"copying": 0.4}, 3),
+    "thoughts": (steps(SHARED_THOUGHTS, 0, 0.5, 1), {"thoughts": 0.75}, 3),
     "clip_ratio": (steps(CLIP_RATIO, 0, 0.25, 0.25), {"clip_ratio": 0.25}, 3),
     "reward_hacking": (
         [{REWARD_MODEL: n / 20, OVERLAP: -n + (n % 3)} for n in range(20)],
