@@ -6,7 +6,8 @@
 Arms: `untrained` is the base model in the layout and with the number of records that measured best on training queries;
 `warm_start` the supervised pass that `warm_start_grpo` begins with; `half` half a pass, and `half_grpo` goes on from it
 on the other half of the queries, with more and hotter samples; `grpo` begins with the untrained model; `traces` and
-`traces_grpo` are both with reasoning. `--arm NAME,ARM,KEY=VALUE,…` adds one: an arm under other settings.
+`traces_grpo` are `half` and GRPO from there with reasoning. `--arm NAME,ARM,KEY=VALUE,…` adds one: an arm under other
+settings.
 
 Each arm answers all dev queries greedily, with the users' own records and with those of another user drawn at random.
 Differences are paired by query, of the means over the seeds, with intervals clustered by user. With `--workspace`, what
@@ -19,6 +20,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +28,7 @@ from statistics import mean
 from typing import NamedTuple
 
 from prlm_cli.core.configuration import resolve
-from prlm_cli.core.records import Retrieved
+from prlm_cli.core.records import Generation, Retrieved
 from prlm_cli.core.settings import Config
 from prlm_cli.core.workspace import Run, Workspace
 from prlm_cli.metrics.intervals import paired_interval
@@ -47,6 +49,7 @@ from tests.bench.reward import SHARED
 
 _UNTRAINED, _WARM_START = "untrained", "warm_start"
 _METRICS = ("rougeL", "copy_rate", "extract_fail")
+_SHARED_THOUGHTS = "shared_thoughts"
 _PROFILES = ("own", "swapped")
 _KS = (0, 2, 4, 8)
 _COMMON = (
@@ -73,15 +76,15 @@ class Arm(NamedTuple):
 
 _DIRECT = (*_COMMON, "prompt.reasoning=off")
 _HALF = (*_DIRECT, "warm_start.kind=answers", "warm_start.steps=106")
-_REASONING = (*_COMMON, "prompt.reasoning=on")
+_TRACES = (*_COMMON, "prompt.reasoning=on", "warm_start.kind=traces", "warm_start.steps=106")
 ARMS = {
     _WARM_START: Arm((*_DIRECT, "warm_start.kind=answers"), _UNTRAINED, warm_start_alone=True),
     "grpo": Arm((*_DIRECT, "warm_start.kind=none"), _UNTRAINED),
     "warm_start_grpo": Arm((*_DIRECT, "warm_start.kind=answers"), _WARM_START),
     "half": Arm(_HALF, _UNTRAINED, warm_start_alone=True),
     "half_grpo": Arm((*_HALF, "policy.num_generations=16", "policy.temperature=0.8"), "half"),
-    "traces": Arm((*_REASONING, "warm_start.kind=traces"), _UNTRAINED, warm_start_alone=True),
-    "traces_grpo": Arm((*_REASONING, "warm_start.kind=traces"), "traces"),
+    "traces": Arm(_TRACES, _UNTRAINED, warm_start_alone=True),
+    "traces_grpo": Arm((*_TRACES, "policy.temperature=0.8"), "traces"),
 }
 
 
@@ -109,7 +112,7 @@ class Learning:
             figures.add(f"{name}_rouge_l_seed_{seed}", mean(judged["own"]["rougeL"]), "ROUGE-L")
         for profile in _PROFILES:
             figures.add(f"{name}_{profile}_rouge_l", _mean(j[profile]["rougeL"] for j in over_seeds), "ROUGE-L")
-        for metric in _METRICS[1:]:
+        for metric in (*_METRICS[1:], _SHARED_THOUGHTS):
             figures.add(f"{name}_{metric}", _mean(j["own"][metric] for j in over_seeds), "share")
         for over in dict.fromkeys((self._arms[name].start, _UNTRAINED)) if name != _UNTRAINED else ():
             base = [self._judged(over, seed)["own"]["rougeL"] for seed in seeds]
@@ -160,8 +163,10 @@ class Learning:
             shown = {condition.name: condition.queries for condition in profile_controls(store, queries, config)}
             for profile in _PROFILES:
                 condition = Condition(profile, shown[profile] or queries)  # without records there is nothing to swap
-                scores = answered(condition, policy, config, cache=cache, reporter=ProgressLines()).evaluation.scores
-                found[profile] = {metric: [value or 0.0 for value in scores[metric]] for metric in _METRICS}
+                result = answered(condition, policy, config, cache=cache, reporter=ProgressLines())
+                scores = {metric: result.evaluation.scores[metric] for metric in _METRICS}
+                scores[_SHARED_THOUGHTS] = _shared_thoughts(result.generations)
+                found[profile] = {metric: [value or 0.0 for value in values] for metric, values in scores.items()}
         return found
 
     @cached_property
@@ -202,6 +207,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in (_UNTRAINED, *given.arms):
             learning.add_arm(name, range(given.first_seed, given.first_seed + given.seeds), figures)
     sys.stdout.write(figures.as_json() + "\n" if given.json else figures.as_tables({}, ()))
+
+
+def _shared_thoughts(generations: Sequence[Generation]) -> list[float | None]:
+    """1.0 for a thought that another query got as well, word for word, else 0.0; None where there is none."""
+    written = Counter(generation.reasoning for generation in generations)
+    return [None if g.reasoning is None else float(written[g.reasoning] > 1) for g in generations]
 
 
 def _by_query(over_seeds: Sequence[Sequence[float]]) -> list[float]:

@@ -46,7 +46,8 @@ def test_an_arm_is_set_against_its_start_and_done_once(data, tiny_model, tmp_pat
 
     names = {figure["name"] for figure in json.loads(first.out)["figures"]}
     for arm, start in (("warm_start", "untrained"), ("grpo", "untrained"), ("hot", "warm_start")):
-        assert {f"{arm}_over_{start}_low", f"{arm}_own_rouge_l", f"{arm}_swapped_rouge_l", f"{arm}_copy_rate"} <= names
+        parts = [f"over_{start}_low", "own_rouge_l", "swapped_rouge_l", "copy_rate", "shared_thoughts"]
+        assert {f"{arm}_{part}" for part in parts} <= names
     assert again.out == first.out
     assert "GRPO" in first.err
     assert "GRPO" not in again.err
