@@ -131,7 +131,7 @@ def test_a_base_in_parts_trains_what_a_whole_one_trains_also_when_stopped_on_the
     shutil.rmtree(next(workspace.runs_folder.glob("warm-start-*")))
     arguments = ["-w", str(workspace.folder), *settings_of(lively_model, *settings, "policy.shard_base=true")]
 
-    stopped = launched("train-policy", *arguments)
+    stopped = launched("train-policy", "--quiet", *arguments)
     done = launched("train-policy", "--json", *arguments, module="tests.pipeline.observed", GOES_ON="1")
 
     assert stopped.returncode and said(stopped) == []
