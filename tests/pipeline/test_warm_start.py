@@ -6,9 +6,11 @@ import pytest
 from msgspec.structs import replace
 
 from prlm_cli.core.configuration import resolve
-from prlm_cli.core.errors import DataError
+from prlm_cli.core.errors import DataError, SettingsError
 from prlm_cli.core.presets import PRESETS
+from prlm_cli.pipeline.pairs import pairs
 from prlm_cli.pipeline.policies import load_policy
+from prlm_cli.pipeline.train_policy import train_policy
 from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
 from prlm_cli.training import supervised
 from tests.pipeline.small import Notes, small
@@ -24,13 +26,23 @@ from tests.pipeline.small import Notes, small
         (("policy.start_from=policy-1",), False, "none"),
         (("policy.start_from=policy-1", "prompt.reasoning=off"), False, "none"),
         (("warm_start.kind=answers",), True, "answers"),
-        (("warm_start.kind=traces", "prompt.reasoning=off"), False, "traces"),
+        (("warm_start.kind=traces", "prompt.reasoning=on"), True, "traces"),
         (("warm_start.kind=none",), False, "none"),
         (("warm_start.kind=star",), True, "star"),
     ],
 )
 def test_the_kind_that_auto_stands_for(assignments, reasons_by_itself, kind):
     assert warm_start_kind(resolve(assignments=assignments), reasons_by_itself=reasons_by_itself) == kind
+
+
+@pytest.mark.parametrize("train", [train_policy, pairs], ids=["a policy", "for pairs"])
+def test_traces_without_reasoning_are_an_error_and_nothing_is_trained(tiny_model, workspace, train):
+    settings = ("prompt.reasoning=off", "warm_start.kind=traces", "pairs.policy=warm-start")
+
+    with pytest.raises(SettingsError, match="--reasoning off; --reasoning on, or --warm-start answers"):
+        train(workspace, small(tiny_model, *settings))
+
+    assert list(workspace.runs()) == []
 
 
 def test_the_paper_has_no_warm_start():
