@@ -19,8 +19,10 @@ _STEP = ("prompt.reasoning=off", "policy.steps=1", "policy.prompts_per_step=2", 
 def learned(monkeypatch, tiny_model, queries):
     """The ids of the training queries in the order in which they are learned from, by phase."""
     phases = []
-    builder = load_policy(small(tiny_model, *_STEP), reporter=Notes()).builder
-    known = {tuple(builder.build(query.text, query.profile).ids): query.query_id for query in queries}
+    known = {}
+    for reasoning in ("off", "on"):
+        builder = load_policy(small(tiny_model, *_STEP, f"prompt.reasoning={reasoning}"), reporter=Notes()).builder
+        known |= {tuple(builder.build(query.text, query.profile).ids): query.query_id for query in queries}
 
     class Watched(supervised.CompletionTrainer):
         def __init__(self, examples, *, train_dataset, **arguments):
@@ -42,12 +44,15 @@ def learned(monkeypatch, tiny_model, queries):
     return phases
 
 
-@pytest.mark.parametrize("kind", ["answers", "traces"])
-def test_each_phase_goes_on_with_queries_that_those_before_it_did_not_take(tiny_model, workspace, learned, kind):
-    first = [*_STEP, f"warm_start.kind={kind}", "warm_start.steps=1", "warm_start.batch_size=2"]
+@pytest.mark.parametrize(("kind", "reasoning"), [("answers", "off"), ("traces", "on")])
+def test_each_phase_goes_on_with_queries_that_those_before_it_did_not_take(
+    tiny_model, workspace, learned, kind, reasoning
+):
+    step = [*_STEP, f"prompt.reasoning={reasoning}"]
+    first = [*step, f"warm_start.kind={kind}", "warm_start.steps=1", "warm_start.batch_size=2"]
     train_policy(workspace, small(tiny_model, *first), name="first")
-    train_policy(workspace, small(tiny_model, *_STEP, "policy.start_from=first"), name="second")
-    train_policy(workspace, small(tiny_model, *_STEP, "policy.start_from=second"), name="third")
+    train_policy(workspace, small(tiny_model, *step, "policy.start_from=first"), name="second")
+    train_policy(workspace, small(tiny_model, *step, "policy.start_from=second"), name="third")
 
     assert [len(set(phase)) for phase in learned] == [2, 2, 2, 2]
     assert len(set(chain(*learned[:3]))) == 6  # all there are
