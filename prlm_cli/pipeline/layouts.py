@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from prlm_cli.core.errors import SettingsError
 from prlm_cli.core.records import Retrieved, with_records
 from prlm_cli.core.reporting import Reporter
 from prlm_cli.core.settings import LAYOUTS, Config, Layout
@@ -35,7 +36,15 @@ def resolve_prompt(workspace: Workspace, queries: Iterable[Retrieved], config: C
 
     The embedded model's is known. Any other's is measured once, on up to 64 training queries with the untrained model,
     and kept in the workspace's cache; without such queries it is `completion`.
+
+    Raises:
+        SettingsError: If the warm start is to imitate traces of reasoning, and prompts are to have none.
     """
+    if config.warm_start.kind == "traces" and config.prompt.reasoning == "off":
+        raise SettingsError(
+            "traces of reasoning cannot be imitated with --reasoning off",
+            hint="--reasoning on, or --warm-start answers",
+        )
     reasoning = "on" if config.prompt.reasoning == "auto" else config.prompt.reasoning
     config = with_prompt(config, reasoning=reasoning)
     if config.prompt.layout != "auto":

@@ -82,7 +82,7 @@ def pairs(
     Raises:
         DataError: If there are no queries with records, another user is needed and there is none, or no pair has a
             contrast.
-        SettingsError: If all kinds of pairs need another user, and none is to, or the warm start that writes cannot be.
+        SettingsError: If all kinds of pairs need another user, and none is to, or settings do not go together.
     """
     reporter = reporter or Silent()
     with workspace.open_store() as store:

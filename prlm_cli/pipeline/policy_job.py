@@ -26,7 +26,7 @@ from prlm_cli.pipeline.retrieve import retrieve
 from prlm_cli.pipeline.runs import claim_run
 from prlm_cli.pipeline.stand_ins import StandIns
 from prlm_cli.pipeline.training_set import fingerprint, training_queries, user_hash, user_hashes
-from prlm_cli.pipeline.warm_start import check_warm_start, reasons_by_itself, warm_start, warm_start_kind
+from prlm_cli.pipeline.warm_start import reasons_by_itself, warm_start, warm_start_kind
 from prlm_cli.pipeline.watching import check_trackers
 from prlm_cli.rewards.named import reward_named
 from prlm_cli.training.order import check_enough
@@ -63,7 +63,6 @@ def checked(config: Config) -> Config:
     config = _with_contrast(config)
     _check_rewards(config.policy)
     check_trackers(config.policy.trackers)
-    check_warm_start(config)
     _check_rollouts(config)
     _check_processes(config.policy)
     _check_shards(config)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from prlm_cli.core.configuration import to_toml
-from prlm_cli.core.errors import DataError, SettingsError
+from prlm_cli.core.errors import DataError
 from prlm_cli.core.prompts import Packed
 from prlm_cli.core.records import Generation, Retrieved
 from prlm_cli.core.reporting import Reporter
@@ -34,19 +34,6 @@ def warm_start_kind(config: Config, *, reasons_by_itself: bool) -> str:
     return "none" if reasons_by_itself else "traces"
 
 
-def check_warm_start(config: Config) -> None:
-    """Makes sure that what a warm start is to teach has a place in the prompts.
-
-    Raises:
-        SettingsError: If traces of reasoning are to be imitated where there is no reasoning.
-    """
-    if config.warm_start.kind == "traces" and config.prompt.reasoning == "off":
-        raise SettingsError(
-            "traces of reasoning cannot be imitated with --reasoning off",
-            hint="--reasoning on, or --warm-start answers",
-        )
-
-
 def reasons_by_itself(config: Config, reporter: Reporter) -> bool:
     """Whether the base model thinks without having been taught to here."""
     from prlm_cli.models.loading import load_tokenizer, resolve_model
@@ -67,9 +54,8 @@ def warm_start(workspace: Workspace, queries: list[Retrieved], config: Config, k
 
     Raises:
         DataError: If no query has a target, no sample is worth imitating, or the run that is to draw them is not there.
-        SettingsError: If that run was trained with other prompts, or if traces are to be imitated without reasoning.
+        SettingsError: If that run was trained with other prompts.
     """
-    check_warm_start(config)
     # By id: `query_order` then has the same order for the rows here as for the queries of GRPO, which goes on in it.
     examples = sorted((query for query in queries if query.target), key=lambda query: query.query_id)
     if not examples:

@@ -11,6 +11,7 @@ from prlm_cli.core.presets import PRESETS
 from prlm_cli.pipeline.pairs import pairs
 from prlm_cli.pipeline.policies import load_policy
 from prlm_cli.pipeline.train_policy import train_policy
+from prlm_cli.pipeline.train_reward import train_reward
 from prlm_cli.pipeline.warm_start import warm_start, warm_start_kind
 from prlm_cli.training import supervised
 from tests.pipeline.small import Notes, small
@@ -35,7 +36,7 @@ def test_the_kind_that_auto_stands_for(assignments, reasons_by_itself, kind):
     assert warm_start_kind(resolve(assignments=assignments), reasons_by_itself=reasons_by_itself) == kind
 
 
-@pytest.mark.parametrize("train", [train_policy, pairs], ids=["a policy", "for pairs"])
+@pytest.mark.parametrize("train", [train_policy, train_reward, pairs])
 def test_traces_without_reasoning_are_an_error_and_nothing_is_trained(tiny_model, workspace, train):
     settings = ("prompt.reasoning=off", "warm_start.kind=traces", "pairs.policy=warm-start")
 
